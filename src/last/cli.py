@@ -1,0 +1,459 @@
+"""The command line: parses, calls, prints. Exit codes: 0 done, 1 failed, 2 bad usage."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from last import __version__
+from last.config import Config, ConfigError, load_config
+from last.progress import Reporter
+from last.run import Run, Weights
+
+app = App(name="last", help="Skeleton-based human action recognition that fits anywhere.", version=__version__)
+data = App(name="data", help="Get, prepare and look at clips.")
+app.command(data)
+
+out = Console(soft_wrap=True, highlight=False)
+reporter = Reporter()
+
+
+def _help(text: str) -> Any:
+    return Parameter(help=text)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Settings:
+    """Which network, data, recipe and machine."""
+
+    model: Annotated[str | None, _help("Network, by name or alias; see 'last models'.")] = None
+    dataset: Annotated[str | None, _help("Data set; see 'last data list'.")] = None
+    protocol: Annotated[str | None, _help("How the data set is split into train and test.")] = None
+    data: Annotated[str | None, _help("Folder of the prepared clips.")] = None
+    recipe: Annotated[str | None, _help("Recipe of the training; where not given, the data set's own.")] = None
+    env: Annotated[str | None, _help("Machine: local, kaggle or gcp; detected where not given.")] = None
+    epochs: Annotated[int | None, _help("Passes over the training clips.")] = None
+    batch_size: Annotated[int | None, _help("Clips a step.")] = None
+    lr: Annotated[float | None, _help("Learning rate at its peak.")] = None
+    amp: Annotated[bool | None, _help("Mixed precision on a GPU.")] = None
+    seed: Annotated[int | None, _help("Of everything random.")] = None
+    set: Annotated[
+        list[str] | None,
+        Parameter(help="Any other setting, as section.key=value; 'last config' lists them.", negative=()),
+    ] = None
+
+    def overrides(self) -> dict[str, Any]:
+        """The single settings that were given, by section.key.
+
+        Raises:
+            ConfigError: ``--set`` without a value.
+        """
+        flags = {
+            "data.protocol": self.protocol,
+            "data.path": self.data,
+            "training.epochs": self.epochs,
+            "training.batch_size": self.batch_size,
+            "training.lr": self.lr,
+            "training.amp": self.amp,
+            "training.seed": self.seed,
+        }
+        given = {key: value for key, value in flags.items() if value is not None}
+        for item in self.set or []:
+            key, equals, value = item.partition("=")
+            if not equals:
+                raise ConfigError(f"--set {item} has no '=', expected section.key=value, such as training.ema=0.99")
+            if key != "training":
+                given[key.replace("-", "_")] = value
+        return given
+
+    def names(self) -> dict[str, str]:
+        """The configurations that were chosen, by the key that holds their name; ``--set training=NAME`` is one.
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+        from last.models import canonical_name
+
+        recipes = [item.partition("=")[2] for item in self.set or [] if item.startswith("training=")]
+        chosen = {
+            "model.name": self.model,
+            "data.name": self.dataset,
+            "training.recipe": (recipes or [self.recipe])[-1],
+        }
+        named = {key: name.replace("-", "_") if not _is_file(name) else name for key, name in chosen.items() if name}
+        if "model.name" in named and not _is_file(named["model.name"]):
+            try:
+                named["model.name"] = canonical_name(named["model.name"])
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+        return named
+
+    def config(self) -> Config:
+        """The merged configuration.
+
+        Raises:
+            ConfigError: a name, key or value is wrong.
+        """
+        names = self.names()
+        return load_config(
+            names.get("model.name", "last_e_nano"),
+            names.get("data.name", "synthetic"),
+            names.get("training.recipe"),
+            self.env,
+            self.overrides(),
+        )
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+Device = Annotated[str, _help("auto, cpu, cuda or cuda:N.")]
+
+
+@app.command
+def train(
+    *,
+    settings: Settings = Settings(),
+    device: Device = "auto",
+    run: str | None = None,
+    resume: Path | None = None,
+    results: Path | None = None,
+) -> None:
+    """Train a network, evaluate it on the protocol's test part, write a report.
+
+    Args:
+        run: name of the run's folder under the environment's runs_root, or a path.
+        resume: folder of an interrupted run, which goes on exactly where it stopped.
+        results: folder that also gets a copy of the run's result.json, under a name of its own.
+    """
+    from last import workflow
+    from last.recognizer import choose_device
+
+    chosen = choose_device(device)
+    if resume is not None:
+        begun = Run.open(resume).with_settings(settings.names() | settings.overrides())
+    else:
+        begun = workflow.begin(settings.config(), run, chosen, shlex.join(["last", *sys.argv[1:]]))
+    metrics = workflow.train(begun, resume is not None, chosen, reporter)
+    _print_metrics(begun, metrics)
+    _keep(begun, results)
+
+
+@app.command
+def evaluate(
+    run: Path,
+    *,
+    device: Device = "auto",
+    data: str | None = None,
+    weights: Weights = "last",
+    crops: int | None = None,
+    results: Path | None = None,
+) -> None:
+    """Score a run's network on the test part of its protocol.
+
+    Args:
+        run: folder of the run.
+        data: folder of the prepared clips, where it is not the one of the training.
+        weights: of the last epoch, or the best on the validation part.
+        crops: test-time crops; the run's own setting where not given.
+        results: folder that also gets a copy of the run's result.json, under a name of its own.
+    """
+    from last import workflow
+    from last.recognizer import choose_device
+
+    opened = Run.open(run).with_settings({} if data is None else {"data.path": data})
+    metrics = workflow.evaluate(opened, choose_device(device), reporter, weights, crops)
+    _print_metrics(opened, metrics)
+    _keep(opened, results)
+
+
+@app.command
+def predict(
+    run: Path,
+    files: Annotated[list[Path], Parameter(consume_multiple=True)],
+    *,
+    top: int = 5,
+    device: Device = "auto",
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Name the action in each clip.
+
+    Args:
+        run: folder of a run, or a .safetensors file from one.
+        files: clips, in any format that LAST reads.
+        top: how many classes to print for each.
+        json: print JSON.
+    """
+    from last.data.formats import read_clip
+    from last.recognizer import Recognizer
+
+    recognizer = Recognizer(run, device)
+    clips = [read_clip(file) for file in files]
+    ranked = recognizer.rank(recognizer.predict_clips(clips), top)
+    if json:
+        _print_json(
+            [
+                {
+                    "file": str(file),
+                    "frames": clip.frames,
+                    "bodies": clip.bodies,
+                    "classes": [{"class": name, "probability": round(p, 6)} for name, p in best],
+                }
+                for file, clip, best in zip(files, clips, ranked, strict=True)
+            ]
+        )
+        return
+    for file, clip, best in zip(files, clips, ranked, strict=True):
+        out.print(
+            f"{file} ({clip.frames} frames, {clip.bodies} {'body' if clip.bodies == 1 else 'bodies'})",
+            markup=False,
+        )
+        for name, probability in best:
+            out.print(f"  {100 * probability:5.1f} %  {name}", markup=False)
+
+
+@app.command
+def models(
+    *,
+    classes: int = 60,
+    layout: str = "ntu",
+    frames: int = 64,
+    bodies: int = 1,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """List the networks: name, parameters, MACs of one clip.
+
+    Args:
+        classes: size of the output.
+        layout: the skeleton.
+        frames: of the clip.
+        bodies: in the clip.
+        json: print JSON.
+    """
+    from last.models import ALIASES, create_model, list_models
+    from last.models.cost import count_macs, count_parameters
+
+    alias = {name: short for short, name in ALIASES.items()}
+    rows = [
+        {
+            "model": name,
+            "alias": alias.get(name, ""),
+            "parameters": count_parameters(create_model(name, classes, layout)),
+            "macs": count_macs(name, classes, layout, frames, bodies),
+        }
+        for name in list_models()
+    ]
+    if json:
+        _print_json(rows)
+        return
+    table = _table(
+        "model",
+        "alias",
+        "parameters",
+        "MACs",
+        title=f"{classes} classes, layout {layout}, {frames} frames, {bodies} {'body' if bodies == 1 else 'bodies'}",
+    )
+    for row in rows:
+        table.add_row(row["model"], row["alias"], f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.1f} M")
+    out.print(table)
+
+
+@app.command
+def config(*, settings: Settings = Settings()) -> None:
+    """Print what a command would run with, and where each value came from."""
+    merged = settings.config()
+    for section, keys in merged.to_dict().items():
+        for key, value in keys.items():
+            name = f"{section}.{key}"
+            _say(f"{name:<26} {'none' if value is None else str(value):<32} {merged.origins[name]}")
+
+
+@data.command(name="list")
+def list_data(*, settings: Settings = Settings()) -> None:
+    """List the data sets, their protocols, and whether they are prepared here."""
+    from last.data.datasets import list_datasets
+    from last.data.store import ClipStore, StoreError
+
+    table = _table("data set", "protocols", "classes", "prepared here", "what")
+    for dataset in list_datasets():
+        path = load_config(dataset=dataset.name, environment=settings.env, overrides=settings.overrides()).store_path()
+        try:
+            state = f"{len(ClipStore.open(path)):,} clips in {path}"
+        except StoreError as error:
+            state = str(error) if path.exists() else f"no ({path} does not exist)"
+        table.add_row(dataset.name, ", ".join(dataset.protocols), str(len(dataset.classes)), state, dataset.title)
+    out.print(table)
+
+
+@data.command
+def prepare(
+    dataset: str,
+    *,
+    raw: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    protocol: Annotated[str | None, Parameter(name=["--protocol", "--split-type"])] = None,
+    data: str | None = None,
+    env: str | None = None,
+    workers: int | None = None,
+) -> None:
+    """Turn raw files into a store; can be interrupted and goes on where it stopped.
+
+    Args:
+        dataset: which; see 'last data list'.
+        raw: folders or zip archives of raw files; <data_root>/raw/<dataset> where not given.
+        protocol: checked only: one store serves every protocol.
+        data: where the store goes; <data_root>/<dataset> where not given.
+        env: machine: local, kaggle or gcp.
+        workers: processes; one a core where not given.
+    """
+    from last.data.datasets import prepare_dataset
+
+    given = {"data.protocol": protocol, "data.path": data, "environment.workers": workers}
+    name = dataset if _is_file(dataset) else dataset.replace("-", "_")
+    merged = load_config(dataset=name, environment=env, overrides={k: v for k, v in given.items() if v is not None})
+    with reporter.bar(f"preparing {name}") as advance:
+        report = prepare_dataset(raw, merged, advance)
+    _say(f"{report.kept:,} of {report.files:,} files are now clips in {merged.store_path()}")
+    for reason, count in report.reasons().most_common():
+        _say(
+            f"  left out: {reason}: {count:,}, such as {next(r['file'] for r in report.left_out if r['reason'] == reason)}"
+        )
+    for what, count in sorted(report.cleaned.items()):
+        _say(f"  {what}: {count:,}")
+    _say(f"each file left out, with its reason: {merged.store_path() / 'report.json'}")
+
+
+@data.command
+def synthesize(*, out: Path | None = None, ntu: Path | None = None, env: str | None = None) -> None:
+    """Make the embedded set: a seeded animated body, the same clips for everyone.
+
+    Args:
+        out: where the store goes; <data_root>/synthetic where not given.
+        ntu: write NTU .skeleton files into this folder instead.
+        env: machine: local, kaggle or gcp.
+    """
+    from last.data import synthetic
+
+    with reporter.bar("synthesizing") as advance:
+        if ntu is not None:
+            synthetic.write_ntu(ntu, progress=advance)
+        else:
+            out = out or load_config(environment=env).store_path()
+            synthetic.synthesize(out, progress=advance)
+    _say(f"{len(synthetic.clip_names()):,} clips in {ntu or out}")
+
+
+@data.command
+def check(path: Path) -> int:
+    """Look for every fault in a store, a raw file, or a folder or zip of raw files; exit code 1 where there are errors.
+
+    Args:
+        path: what to look at.
+    """
+    from last.data.check import check as find_faults
+
+    findings = find_faults(path)
+    for finding in findings:
+        _say(str(finding))
+    if not findings:
+        _say(f"{path}: nothing to complain about")
+    return int(any(finding.severity == "error" for finding in findings))
+
+
+@data.command
+def show(path: Path, *, clip: str | None = None, out: Path | None = None, frames: int = 8) -> None:
+    """Draw a clip as a picture (.png), an animation (.gif), or a player that can be turned by hand (.html).
+
+    Args:
+        path: a raw file, or a store.
+        clip: name or number of the clip in the store; the first where not given.
+        out: the picture, <clip name>.png in this folder where not given.
+        frames: poses in a .png.
+    """
+    from last.data.show import load_clip
+    from last.report.pictures import draw_clip
+
+    chosen, layout = load_clip(path, clip)
+    target = out or Path(f"{chosen.name}.png")
+    draw_clip(chosen, target, frames, layout)
+    _say(f"{target}: {chosen.frames} frames, {chosen.bodies} bodies")
+
+
+def _print_metrics(run: Run, metrics: Any) -> None:
+    result = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
+    table = _table("model", "parameters", "data set", "protocol", "clips", "top-1", "top-5", "mean class", "seconds")
+    table.add_row(
+        result["model"],
+        f"{result['parameters']:,}",
+        result["dataset"],
+        result["protocol"],
+        str(metrics.clips),
+        *(f"{result[key]:.2f}" for key in ("top1", "top5", "mean_class_accuracy")),
+        f"{result['seconds']:.0f}",
+    )
+    out.print(table)
+    _say(f"report: {run.path / 'report.html'}")
+
+
+def _keep(run: Run, results: Path | None) -> None:
+    if results is not None:
+        _say(f"result: {run.copy_result(results)}")
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        numeric = column in {
+            "parameters",
+            "MACs",
+            "clips",
+            "top-1",
+            "top-5",
+            "mean class",
+            "seconds",
+            "classes",
+        }
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    return table
+
+
+def _print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, indent=1) + "\n")
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(line, markup=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    from last.training.loop import Interrupted
+
+    try:
+        result = app(arguments, exit_on_error=False, result_action="return_value")
+        return result if isinstance(result, int) else 0
+    except (CycloptsError, ConfigError) as error:
+        if isinstance(error, ConfigError):
+            reporter.say(f"last: {error}")
+        return 2
+    except Interrupted as stopped:
+        reporter.say(f"last: {stopped}")
+        return 1
+    except KeyboardInterrupt:
+        reporter.say("last: stopped")
+        return 1
+    except (OSError, ValueError, RuntimeError) as error:
+        reporter.say(f"last: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""Indices to batches on the device: sampling in time, augmentation, normalisation, streams.
+
+Training, evaluation and prediction all take this path. Nothing here reads a file or works clip by clip.
+Shapes: N batch, C coordinates, T sampled frames, V joints, M bodies, R rows (one a frame and body).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from last.config import DataConfig
+from last.data.augment import Augmentation, augment
+from last.data.clip import Clip
+from last.data.normalise import AFTER_AUGMENTATION, BEFORE_AUGMENTATION, check_steps
+from last.data.store import ClipStore
+from last.skeleton import Layout
+from last.streams import STREAMS, Origin, make
+
+
+@dataclass(frozen=True)
+class DeviceClips:
+    """Clips as they lie on the device: ragged, each at its true length.
+
+    Attributes:
+        rows: joints, (R, V, C); the rows of a clip are body-major.
+        offset: first row of each clip, (clips,).
+        frames: true length of each clip, (clips,).
+        bodies: bodies of each clip, (clips,).
+        labels: class of each clip, (clips,).
+        most_bodies: of any clip; kept as a number, since asking the device would stall it.
+    """
+
+    rows: Tensor
+    offset: Tensor
+    frames: Tensor
+    bodies: Tensor
+    labels: Tensor
+    most_bodies: int
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    @classmethod
+    def from_store(cls, store: ClipStore, indices: np.ndarray, device: torch.device | str) -> "DeviceClips":
+        """Copy the chosen clips of a store to the device."""
+        table = store.clips[indices]
+        lengths = table["frames"].astype(np.int64) * table["bodies"]
+        rows = np.empty((int(lengths.sum()), *store.joints.shape[1:]), dtype=np.float32)
+        ends = np.cumsum(lengths)
+        for source, length, end in zip(table["offset"], lengths, ends, strict=True):
+            rows[end - length : end] = store.joints[source : source + length]
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(device)
+
+        return cls(
+            rows=torch.from_numpy(rows).to(device),
+            offset=tensor(ends - lengths),
+            frames=tensor(table["frames"]),
+            bodies=tensor(table["bodies"]),
+            labels=tensor(table["label"]),
+            most_bodies=int(table["bodies"].max()),
+        )
+
+    @classmethod
+    def from_clips(cls, clips: Sequence[Clip], device: torch.device | str) -> "DeviceClips":
+        """Put clips that are in memory on the device; their joints must be finite."""
+        lengths = torch.tensor([clip.frames * clip.bodies for clip in clips])
+        rows = np.concatenate([clip.joints.swapaxes(0, 1).reshape(-1, *clip.joints.shape[2:]) for clip in clips])
+        return cls(
+            rows=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)).to(device),
+            offset=(lengths.cumsum(0) - lengths).to(device),
+            frames=torch.tensor([clip.frames for clip in clips]).to(device),
+            bodies=torch.tensor([clip.bodies for clip in clips]).to(device),
+            labels=torch.tensor([clip.label for clip in clips]).to(device),
+            most_bodies=max(clip.bodies for clip in clips),
+        )
+
+    def gather(self, index: Tensor, times: Tensor, max_bodies: int) -> tuple[Tensor, Tensor]:
+        """Joints of the chosen clips at the chosen times, interpolated between frames.
+
+        Args:
+            index: clips, (N,).
+            times: in frames of each clip, fractions allowed, (N, T).
+            max_bodies: bodies beyond these are left out.
+
+        Returns:
+            Joints (N, C, T, V, M) with absent bodies zero, and the present bodies (N, M). M is at most the bodies
+            of any clip at hand, so that a set of single persons never pays for two.
+        """
+        frames, bodies = self.frames[index, None, None], self.bodies[index]
+        count = min(max_bodies, self.most_bodies)
+        body = torch.arange(count, device=index.device)
+        mask = body < bodies[:, None]
+        start = self.offset[index, None, None] + torch.where(mask, body, 0)[:, None, :] * frames  # (N, 1, M)
+        low = times.floor().long().unsqueeze(2)  # (N, T, 1)
+        high = torch.minimum(low + 1, frames - 1)
+        weight = (times.unsqueeze(2) - low)[..., None, None]
+        x = torch.lerp(self.rows[start + low], self.rows[start + high], weight)  # (N, T, M, V, C)
+        x = x * mask[:, None, :, None, None]
+        return x.permute(0, 4, 1, 3, 2).contiguous(), mask
+
+
+def sample_times(frames: Tensor, count: int, crop: tuple[float, float], jitter: bool, generator: Generator) -> Tensor:
+    """Random times at which clips are sampled, within their true lengths, (N, T).
+
+    Args:
+        frames: true lengths, (N,).
+        count: samples a clip, T.
+        crop: shortest and longest fraction that is kept; where it lies is drawn too.
+        jitter: one draw in each of T equal segments, instead of T even steps from end to end.
+        generator: on the device of ``frames``.
+    """
+
+    def draw(size: int) -> Tensor:
+        return torch.rand(len(frames), size, generator=generator, device=frames.device)
+
+    last = (frames - 1).float().unsqueeze(1)
+    length = last * (crop[0] + (crop[1] - crop[0]) * draw(1))
+    start = (last - length) * draw(1)
+    if jitter:
+        steps = (torch.arange(count, device=frames.device) + draw(count)) / count
+    else:
+        steps = torch.linspace(0, 1, count, device=frames.device)
+    return start + steps * length
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """From device clips to the input of a network; the same in training, evaluation and prediction.
+
+    Attributes:
+        layout: the skeleton.
+        frames: samples a clip, T.
+        max_bodies: bodies that are kept, most moving first as `last data prepare` ranks them.
+        normalise: steps of :mod:`last.data.normalise`.
+        origin: of the joint stream.
+        streams: which streams to make.
+        augmentation: of training batches.
+
+    Raises:
+        ConfigError: a step of normalisation does not exist.
+    """
+
+    layout: Layout
+    frames: int = 64
+    max_bodies: int = 2
+    normalise: tuple[str, ...] = ()
+    origin: Origin = "first_frame"
+    streams: tuple[str, ...] = STREAMS
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        check_steps(self.normalise)
+
+    @classmethod
+    def from_config(
+        cls,
+        data: DataConfig,
+        layout: Layout,
+        streams: tuple[str, ...],
+        augmentation: Augmentation | None = None,
+    ) -> "Pipeline":
+        """The pipeline of a configuration."""
+        return cls(
+            layout,
+            data.frames,
+            data.max_bodies,
+            data.normalise,
+            data.origin,
+            streams,
+            augmentation or Augmentation(),
+        )
+
+    def train(self, clips: DeviceClips, index: Tensor, generator: Generator) -> tuple[dict[str, Tensor], Tensor]:
+        """Streams and body mask of a training batch, with its random crops and changes."""
+        settings = self.augmentation
+        times = sample_times(clips.frames[index], self.frames, settings.crop, settings.jitter, generator)
+        return self._streams(*clips.gather(index, times, self.max_bodies), generator)
+
+    def evaluate(
+        self, clips: DeviceClips, index: Tensor, crop: int = 0, crops: int = 1
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Streams and body mask of whole clips, or of test-time crop number ``crop`` of ``crops``.
+
+        Several crops each take 90 % of the clip, spread evenly from its beginning to its end.
+        """
+        last = (clips.frames[index] - 1).float().unsqueeze(1)
+        length = last if crops == 1 else 0.9 * last
+        start = (last - length) * (crop / max(crops - 1, 1))
+        times = start + torch.linspace(0, 1, self.frames, device=last.device) * length
+        return self._streams(*clips.gather(index, times, self.max_bodies), None)
+
+    def _streams(self, x: Tensor, mask: Tensor, generator: Generator | None) -> tuple[dict[str, Tensor], Tensor]:
+        """Everything between sampling and the network; a generator means augmentation."""
+        present = mask[:, None, None, None, :]
+        # Turns and scales are about the first body's root, not about the sensor.
+        x = (x - x[:, :, :1, self.layout.root, None, :1]) * present
+        for step in self.normalise:
+            if step in BEFORE_AUGMENTATION:
+                x = BEFORE_AUGMENTATION[step](x, mask, self.layout)
+        if generator is not None:
+            x = augment(x, self.layout, self.augmentation, generator) * present
+        for step in self.normalise:
+            if step in AFTER_AUGMENTATION:
+                x = AFTER_AUGMENTATION[step](x, mask, self.layout)
+        return make(x, self.layout, self.streams, self.origin), mask

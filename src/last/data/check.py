@@ -1,0 +1,136 @@
+"""Every fault of a store or of raw files at once, in words: what ``last data check`` prints."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from last.data.clip import UNKNOWN, Clip, FormatError
+from last.data.formats import FORMATS, Format, Found, find_files
+from last.data.store import ClipStore, StoreError
+from last.skeleton import load_layout
+
+Severity = Literal["error", "warning"]
+Faults = dict[tuple[Severity, str], list[str]]  # a kind of fault to all its examples
+Progress = Callable[[int, int], None]
+FARTHEST = 50  # metres; depth cameras see ten, and a coordinate beyond it is one of pixels or millimetres
+FEWEST = 2  # clips of a class: one to train on, one to test
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of fault.
+
+    Attributes:
+        severity: an ``error`` spoils training or loses clips, a ``warning`` may.
+        message: what is wrong, in words.
+        count: how many clips, files or classes it concerns.
+        example: the first of them.
+    """
+
+    severity: Severity
+    message: str
+    count: int
+    example: str
+
+
+def check(path: Path | str, progress: Progress | None = None) -> list[Finding]:
+    """Look for every known fault in a store, a raw file, a folder or a zip.
+
+    Args:
+        path: what to look into.
+        progress: called with (clips done, clips in all).
+
+    Returns:
+        Errors first; empty where all is well.
+    """
+    path = Path(path)
+    faults: Faults = defaultdict(list)
+    if (path / "meta.json").is_file():
+        _check_store(path, faults, progress)
+    else:
+        _check_raw(path, faults, progress)
+    findings = [Finding(*kind, len(examples), examples[0]) for kind, examples in faults.items()]
+    return sorted(findings, key=lambda finding: finding.severity)
+
+
+def _check_store(path: Path, faults: Faults, progress: Progress | None) -> None:
+    try:
+        store = ClipStore.open(path)
+    except StoreError as error:
+        faults["error", "the store cannot be opened"].append(str(error))
+        return
+    offsets, frames, bodies = (store.clips[key].astype(np.int64) for key in ("offset", "frames", "bodies"))
+    inside = (offsets >= 0) & (frames > 0) & (bodies > 0) & (offsets + frames * bodies <= len(store.joints))
+    for i in np.flatnonzero(~inside):
+        faults["error", "clips lie outside joints.npy"].append(f"clip {i}")
+    labels = store.clips["label"]
+    for i in np.flatnonzero((labels < 0) | (labels >= len(store.classes))):
+        faults["error", "labels are outside the classes"].append(f"clip {i} has the label {labels[i]}")
+    for label, name in enumerate(store.classes):
+        count = int((labels == label).sum())
+        if count < FEWEST:
+            faults["warning", f"classes have fewer than {FEWEST} clips"].append(f"'{name}' has {count}")
+    clips = (store[int(i)] for i in np.flatnonzero(inside))
+    _check_clips(clips, int(inside.sum()), store.layout.dimensions, faults, progress)
+
+
+def _check_raw(path: Path, faults: Faults, progress: Progress | None) -> None:
+    absent = []
+    for known in FORMATS.values():
+        try:
+            found = find_files([path], known)
+        except FormatError as error:
+            absent.append(str(error))
+            continue
+        clips = _readable(known, found, faults)
+        _check_clips(clips, len(found), load_layout(known.layout).dimensions, faults, progress)
+    if len(absent) == len(FORMATS):
+        faults["error", "there is neither a store nor a file of a known format"].append("; ".join(absent))
+
+
+def _readable(known: Format, found: Iterable[Found], faults: Faults) -> Iterator[Clip]:
+    for file in found:
+        try:
+            clip = known.read(file.source)
+        except FormatError as error:
+            faults["error", "files cannot be read"].append(str(error))
+            continue
+        if clip.label == UNKNOWN:
+            faults["warning", "names tell no class"].append(str(file.source))
+        yield clip
+
+
+def _check_clips(clips: Iterable[Clip], total: int, dimensions: int, faults: Faults, progress: Progress | None) -> None:
+    first: dict[bytes, str] = {}
+    for done, clip in enumerate(clips, 1):
+        for kind in _faults_of(clip, dimensions):
+            faults[kind].append(clip.name)
+        digest = hashlib.blake2b(np.ascontiguousarray(clip.joints).data, digest_size=16).digest()
+        if first.setdefault(digest, clip.name) != clip.name:
+            faults["warning", "clips have the same joints as another"].append(f"{clip.name} and {first[digest]}")
+        if progress:
+            progress(done, total)
+
+
+def _faults_of(clip: Clip, dimensions: int) -> Iterator[tuple[Severity, str]]:
+    x = clip.joints
+    known = np.isfinite(x).all(axis=-1)  # (T, M, V)
+    bodies = known.any(axis=-1, keepdims=True)  # an absent body is no fault of a raw file
+    if (bodies & ~known).any():
+        yield "error", "clips have joints that are not finite"
+    if (x == 0).all(axis=-1).any():
+        yield "warning", "clips have joints that are all zero"
+    if clip.frames == 1:
+        yield "warning", "clips have one frame"
+    elif (np.nanmax(x, axis=0, initial=-np.inf) == np.nanmin(x, axis=0, initial=np.inf)).all(axis=-1).any():
+        yield "warning", "clips have joints that never move"
+    if dimensions == 3 and (np.abs(x) > FARTHEST).any():
+        yield (
+            "warning",
+            f"clips have coordinates beyond {FARTHEST}: not metres, perhaps pixels or millimetres",
+        )

@@ -1,0 +1,85 @@
+"""File formats of skeleton data: each module reads one, and this table lists them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from last.data.clip import Clip, FormatError
+from last.data.formats import ntu, nw_ucla
+from last.data.formats.source import NoSkeletonError, Source, list_zip
+
+__all__ = ["FORMATS", "Format", "Found", "NoSkeletonError", "Source", "find_files", "read_clip"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format.
+
+    Attributes:
+        name: as in ``FORMATS``.
+        suffix: of its files, in lower case.
+        layout: name of the skeleton layout of its clips.
+        read: from a path or a zip's member to a clip, as it is in the file.
+    """
+
+    name: str
+    suffix: str
+    layout: str
+    read: Callable[[Source | Path | str], Clip]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source with what tells whether it has changed: its size, and its checksum or time of change."""
+
+    source: Source
+    size: int
+    stamp: int
+
+
+FORMATS = {
+    f.name: f
+    for f in (
+        Format("ntu", ".skeleton", "ntu", ntu.read),
+        Format("nw_ucla", ".json", "kinect20", nw_ucla.read),
+    )
+}
+
+
+def read_clip(path: Path | str) -> Clip:
+    """Read a file whose format its suffix tells.
+
+    Raises:
+        FormatError: no format has this suffix, or the file is not what its format promises.
+    """
+    path = Path(path)
+    for known in FORMATS.values():
+        if path.suffix.lower() == known.suffix:
+            return known.read(path)
+    suffixes = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
+    raise FormatError(f"{path} ends in '{path.suffix}', expected one of {suffixes}")
+
+
+def find_files(paths: Sequence[Path], known: Format) -> list[Found]:
+    """The files of a format in folders (with the folders and zips within), in zips, and among ``paths``.
+
+    Returns:
+        Sorted by clip name, so that neither the machine nor the packing decides the order.
+
+    Raises:
+        FormatError: a path is absent, a zip is damaged, or there is no such file.
+    """
+    found: list[Found] = []
+    for path in paths:
+        if not path.exists():
+            raise FormatError(f"{path} does not exist, expected {known.suffix} files, a folder or a zip of them")
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.suffix.lower() == ".zip":
+                found += [Found(*member) for member in list_zip(file, known.suffix)]
+            elif file.suffix.lower() == known.suffix and file.is_file():
+                status = file.stat()
+                found.append(Found(Source(file), status.st_size, status.st_mtime_ns))
+    if not found:
+        places = ", ".join(map(str, paths))
+        raise FormatError(f"no {known.suffix} file in {places or 'no place at all'}")
+    return sorted(found, key=lambda f: (f.source.name, f.source))

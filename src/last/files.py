@@ -1,0 +1,38 @@
+"""Files written whole or not at all."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+class WriteError(OSError):
+    """A file that could not be written; the message says why and what is left."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a sibling file, then put it in place, so that a failure leaves the old file whole.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except Exception as error:  # torch and safetensors report a full disk by exceptions of their own
+        if partial.parent.is_dir():
+            partial.unlink(missing_ok=True)
+        kept = "; the file that was there is unchanged" if path.exists() else ""
+        raise WriteError(f"cannot write {path}: {error}{kept}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written.
+    """
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

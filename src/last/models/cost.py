@@ -1,0 +1,44 @@
+"""What a network costs: parameters and multiply-accumulates."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from last.models.registry import create_model
+from last.skeleton import Layout, load_layout
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Every trainable value."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def count_macs(
+    name: str,
+    num_classes: int = 60,
+    layout: Layout | str = "ntu",
+    frames: int = 64,
+    bodies: int = 1,
+    **settings,
+) -> int:
+    """Multiply-accumulates of all convolutions and matrix products for one clip, without computing anything.
+
+    Args:
+        name: registered name or alias.
+        num_classes: size of the output.
+        layout: the skeleton.
+        frames: T.
+        bodies: M.
+        **settings: of the network, as :func:`last.create_model` takes them.
+    """
+    layout = load_layout(layout) if isinstance(layout, str) else layout
+    with torch.device("meta"):
+        model = create_model(name, num_classes, layout, **settings).eval()
+        streams: Sequence[str] = model.streams
+        shape = (1, layout.dimensions, frames, len(layout.joints), bodies)
+        x = {stream: torch.empty(shape) for stream in streams}
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(x)
+    return counter.get_total_flops() // 2

@@ -1,0 +1,168 @@
+"""LAST-E: the student, 92 thousand to 644 thousand parameters.
+
+Shapes: N batch, S streams, C channels, T frames, V joints, M bodies, K graph subsets.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from last.models.layers.attention import STJointAttention
+from last.models.layers.bodies import Bodies, fold_bodies, mean_over_bodies
+from last.models.layers.temporal_conv import residual, separable_tcn
+from last.models.registry import register
+from last.skeleton import Layout, spatial_partition
+from last.streams import STREAMS
+
+
+class StreamFusion(nn.Module):
+    """One early mix of the streams: a softmax over streams for each channel.
+
+    The shared stem sees all streams as one batch, so that its BatchNorm has the same statistics in training as in
+    evaluation.
+    """
+
+    def __init__(self, streams: int, in_channels: int, out_channels: int):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(in_channels) for _ in range(streams))
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU()
+        )
+        self.weights = nn.Parameter(torch.zeros(streams, out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, S, C, T, V) -> (N, C0, T, V)."""
+        count, streams = x.shape[:2]
+        x = torch.cat([norm(x[:, s]) for s, norm in enumerate(self.norms)])
+        x = self.stem(x).unflatten(0, (streams, count))
+        weights = self.weights.softmax(0)[:, None, :, None, None]
+        return (x * weights).sum(0)
+
+
+class DirectionalGCNConv(nn.Module):
+    """Graph convolution with a softmax over the graph's subsets for each input channel, then one 1x1 convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, graph: Tensor):
+        super().__init__()
+        self.register_buffer("graph", graph, persistent=False)
+        self.alpha = nn.Parameter(torch.zeros(graph.shape[0], in_channels))
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, V) -> (N, Cout, T, V)."""
+        # sum_k alpha_k * (x A_k) with the sum drawn into the graph: one product for each channel instead of K.
+        joints = x.shape[-1]
+        graph = (self.alpha.softmax(0).t() @ self.graph.flatten(1)).view(-1, joints, joints)
+        return self.conv(x @ graph)
+
+
+class MultiScaleTCN(nn.Module):
+    """Half of the channels with dilation 1, half with dilation 2."""
+
+    def __init__(self, channels: int, stride: int):
+        super().__init__()
+        half = channels // 2
+        self.branches = nn.ModuleList(separable_tcn(half, stride, dilation) for dilation in (1, 2))
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, V) -> (N, C, T/stride, V)."""
+        halves = x.chunk(2, dim=1)
+        return self.dropout(torch.cat([branch(h) for branch, h in zip(self.branches, halves, strict=True)], dim=1))
+
+
+class LightGCNBlock(nn.Module):
+    """Graph convolution, attention where asked for, temporal convolution, residual."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, attention: bool, graph: Tensor):
+        super().__init__()
+        self.gcn = DirectionalGCNConv(in_channels, out_channels, graph)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.attention = STJointAttention(out_channels) if attention else nn.Identity()
+        self.tcn = MultiScaleTCN(out_channels, stride)
+        self.residual = residual(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, V) -> (N, Cout, T/stride, V)."""
+        y = self.norm(self.gcn(x)).relu()
+        y = self.tcn(self.attention(y))
+        return (y + self.residual(x)).relu()
+
+
+class LastE(nn.Module):
+    """LAST-E.
+
+    Args:
+        num_classes: size of the output.
+        layout: the skeleton; its graph is built in, its dimensions are the input channels.
+        channels: of each stage.
+        blocks: of each stage; the first of all but the first stage halves the frames.
+        attention: of each stage.
+        streams: the inputs, by name.
+        bodies: ``mean`` averages the features of the present bodies, ``first`` takes the first body alone.
+        dropout: before the classifier.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        layout: Layout,
+        channels: Sequence[int],
+        blocks: Sequence[int],
+        attention: Sequence[bool],
+        streams: Sequence[str] = STREAMS,
+        bodies: Bodies = "mean",
+        dropout: float = 0.3,
+    ):
+        super().__init__()
+        self.streams = tuple(streams)
+        self.bodies: Bodies = bodies
+        graph = torch.from_numpy(spatial_partition(layout))
+        self.fusion = StreamFusion(len(self.streams), layout.dimensions, channels[0])
+        stages: list[nn.Module] = []
+        width = channels[0]
+        for stage, (size, depth, attend) in enumerate(zip(channels, blocks, attention, strict=True)):
+            for block in range(depth):
+                stride = 2 if stage > 0 and block == 0 else 1
+                stages.append(LightGCNBlock(width, size, stride, attend, graph))
+                width = size
+        self.blocks = nn.Sequential(*stages)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, streams: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        """Scores before softmax, (N, classes).
+
+        Args:
+            streams: stream name to (N, C, T, V, M).
+            mask: which bodies are present, (N, M) bool; None means all.
+        """
+        count = streams[self.streams[0]].shape[0] if self.streams[0] in streams else 0
+        x, owner = fold_bodies(streams, mask, self.streams, self.bodies)
+        features = self.blocks(self.fusion(x)).mean((2, 3))
+        return self.classifier(self.dropout(mean_over_bodies(features, owner, count)))
+
+
+@register
+def last_e_nano(num_classes: int, layout: Layout, **settings) -> LastE:
+    """92,358 parameters at 60 classes."""
+    return LastE(num_classes, layout, (24, 48, 96), (2, 2, 3), (False, False, True), **settings)
+
+
+@register
+def last_e_small(num_classes: int, layout: Layout, **settings) -> LastE:
+    """177,646 parameters at 60 classes."""
+    return LastE(num_classes, layout, (32, 64, 128), (2, 3, 3), (False, True, True), **settings)
+
+
+@register
+def last_e_base(num_classes: int, layout: Layout, **settings) -> LastE:
+    """363,958 parameters at 60 classes."""
+    return LastE(num_classes, layout, (40, 80, 160), (3, 4, 4), (True, True, True), **settings)
+
+
+@register
+def last_e_large(num_classes: int, layout: Layout, **settings) -> LastE:
+    """644,094 parameters at 60 classes."""
+    return LastE(num_classes, layout, (48, 96, 192), (4, 5, 5), (True, True, True), **settings)

@@ -1,0 +1,35 @@
+"""Convolution over time. Shapes: N batch, C channels, T frames, V joints."""
+
+from torch import nn
+
+KERNEL = 9
+
+
+def separable_tcn(channels: int, stride: int, dilation: int = 1) -> nn.Sequential:
+    """BatchNorm, ReLU, depthwise 9x1 (stride and dilation here), 1x1, BatchNorm: (N, C, T, V) -> (N, C, T/stride, V)."""
+    return nn.Sequential(
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        nn.Conv2d(
+            channels,
+            channels,
+            (KERNEL, 1),
+            stride=(stride, 1),
+            padding=(KERNEL // 2 * dilation, 0),
+            dilation=(dilation, 1),
+            groups=channels,
+            bias=False,
+        ),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+    )
+
+
+def residual(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Identity where the shape stays, else a strided 1x1 convolution and BatchNorm."""
+    if in_channels == out_channels and stride == 1:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride=(stride, 1)),
+        nn.BatchNorm2d(out_channels),
+    )

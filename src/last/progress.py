@@ -1,0 +1,47 @@
+"""What a person sees while something long goes on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Reporter:
+    """Sentences and progress bars on standard error, so that results on standard output stay clean.
+
+    Args:
+        quiet: say nothing.
+    """
+
+    def __init__(self, quiet: bool = False):
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def say(self, sentence: str) -> None:
+        """Print a line, above a running bar."""
+        self.console.print(sentence, markup=False)
+
+    @contextmanager
+    def bar(self, what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+        """Show a bar with the time left; yields a function that takes the number done, and the total where it is new."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(what, total=total)
+
+            def advance(done: int, total: int | None = None) -> None:
+                progress.update(task, completed=done, **({} if total is None else {"total": total}))
+
+            yield advance

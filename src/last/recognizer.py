@@ -1,0 +1,158 @@
+"""A trained network with all that it needs to name the action in a clip.
+
+Shapes: T frames, M bodies, V joints, C coordinates, K classes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from last.config import Config, ConfigError, DataConfig, ModelConfig, from_dict
+from last.data.batches import DeviceClips, Pipeline
+from last.data.clean import CleanOptions, clean
+from last.data.clip import Clip
+from last.evaluate import predict
+from last.models import create_model
+from last.skeleton import Layout, layout_from_dict
+from last.training.checkpoint import CheckpointError, load_weights, read_weights
+
+
+def build_model(config: ModelConfig, num_classes: int, layout: Layout) -> nn.Module:
+    """The network of a configuration, with fresh weights.
+
+    Raises:
+        ValueError: there is no such model, or it lacks a setting that the configuration gives.
+    """
+    settings: dict[str, Any] = {"streams": config.streams, "bodies": config.bodies, "dropout": config.dropout}
+    if config.share_backbone is not None:
+        settings["share_backbone"] = config.share_backbone
+    return create_model(config.name, num_classes, layout, **settings)
+
+
+def describe(config: Config, classes: Sequence[str], layout: Layout) -> dict[str, Any]:
+    """What a file of weights must say of itself to be used again."""
+    sections = config.to_dict()
+    return {
+        "model": sections["model"],
+        "data": sections["data"] | {"path": None},
+        "layout": layout.to_dict(),
+        "classes": list(classes),
+    }
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` takes a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name} cannot be used here ({reason}); use auto, cpu, cuda or cuda:N") from error
+    return device
+
+
+class Recognizer:
+    """Names the action in a clip.
+
+    Args:
+        path: a run's folder, or a .safetensors file from one.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        layout: the skeleton that it takes.
+        classes: the names of its outputs.
+        pipeline: from joints to its input.
+
+    Raises:
+        CheckpointError: there are no weights, or they are damaged.
+        ConfigError: there is no such device.
+    """
+
+    def __init__(self, path: Path | str, device: str | torch.device = "auto"):
+        path = Path(path)
+        weights = path / "last.safetensors" if path.is_dir() else path
+        if not weights.is_file():
+            raise CheckpointError(
+                f"no weights at {weights}; give the folder of a finished run, or a .safetensors file from one (an "
+                "interrupted run goes on with 'last train --resume')"
+            )
+        tensors, description = read_weights(weights)
+        try:
+            self.layout = layout_from_dict(description["layout"], str(weights))
+            self.classes = tuple(map(str, description["classes"]))
+            config = from_dict({"model": description["model"], "data": description["data"]}, str(weights))
+        except KeyError as error:
+            raise CheckpointError(f"{weights} does not say its {error}; it was not written by 'last train'") from error
+        self.device = choose_device(device) if isinstance(device, str) else device
+        self.model = build_model(config.model, len(self.classes), self.layout)
+        load_weights(self.model, tensors, str(weights))
+        self.model.to(self.device).eval()
+        self.pipeline = Pipeline.from_config(config.data, self.layout, config.model.streams)
+        self.data: DataConfig = config.data
+
+    def predict(self, joints: np.ndarray | Tensor, top: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes of one clip, best first, with their probabilities.
+
+        Args:
+            joints: (T, V, C) for one body or (T, M, V, C), at the clip's true length, in the units and the joint order
+                of the layout; NaN where a joint is missing.
+            top: how many.
+
+        Raises:
+            ValueError: the shape does not fit the layout, or there is no joint at all.
+        """
+        values = np.asarray(joints, dtype=np.float32)
+        if values.ndim == 3:
+            values = values[:, None]
+        if values.ndim != 4:
+            raise ValueError(
+                f"joints have the shape {values.shape}, expected (frames, joints, coordinates) or (frames, bodies, "
+                "joints, coordinates)"
+            )
+        return self.rank(self.predict_clips([Clip(values, "clip", self.layout.name)]), top)[0]
+
+    def predict_clips(self, clips: Sequence[Clip], batch_size: int = 64) -> np.ndarray:
+        """Probabilities of clips as their files hold them, (N, K); they are cleaned as `last data prepare` does.
+
+        Raises:
+            ValueError: a clip's shape does not fit the layout, or it shows no joint at all.
+        """
+        rows = DeviceClips.from_clips([self._cleaned(clip) for clip in clips], self.device)
+        return predict(self.model, self.pipeline, rows, batch_size, self.data.test_crops).numpy()
+
+    def rank(self, probabilities: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
+        """For each row of probabilities, (N, K), the best classes with theirs, best first."""
+        best = np.argsort(-probabilities, axis=1)[:, :top]
+        return [[(self.classes[k], float(row[k])) for k in ks] for row, ks in zip(probabilities, best, strict=True)]
+
+    def _cleaned(self, clip: Clip) -> Clip:
+        expected = (len(self.layout.joints), self.layout.dimensions)
+        if clip.joints.shape[2:] != expected:
+            raise ValueError(
+                f"clip '{clip.name}' has {clip.joints.shape[2]} joints of {clip.joints.shape[3]} coordinates, but the "
+                f"network was trained on layout '{self.layout.name}' with {expected[0]} of {expected[1]}"
+            )
+        cleaned, _ = clean(clip, self.layout, CleanOptions(max_bodies=self.data.max_bodies))
+        if cleaned is None:
+            raise ValueError(f"clip '{clip.name}' shows no joint that is not missing, so there is nothing to recognise")
+        return cleaned
+
+
+def load_model(path: Path | str, device: str | torch.device = "cpu") -> nn.Module:
+    """The network in a run's folder or a .safetensors file, in evaluation mode.
+
+    Raises:
+        CheckpointError: there are no weights, or they are damaged.
+    """
+    return Recognizer(path, device).model

@@ -1,0 +1,1 @@
+"""Pictures of clips and results, and the page that holds them."""

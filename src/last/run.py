@@ -1,0 +1,145 @@
+"""The folder of a run: one training, from its settings to its report.
+
+::
+
+    config.yaml         all settings, as they were
+    provenance.json     command, commit, machine and date of the training
+    metrics.csv         a row an epoch; tensorboard/ holds the same
+    checkpoint.pt       for an exact resume
+    last.safetensors    the network of the last epoch (its moving average where the recipe has one)
+    best.safetensors    the best on the validation part, where the recipe sets one aside
+    evaluation.json     scores on the test part: per class, confusion
+    result.json         one record for results/
+    report.html         pictures/ and tables on one page
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from last.config import Config, from_dict, read_yaml, with_overrides
+from last.files import write_text
+
+Weights = Literal["last", "best"]
+
+
+class RunError(ValueError):
+    """A folder that holds no run, or one that must not be overwritten."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder and the settings in it.
+
+    Attributes:
+        path: the folder.
+        config: its settings.
+    """
+
+    path: Path
+    config: Config
+
+    @classmethod
+    def create(cls, path: Path, config: Config, provenance: Mapping[str, str]) -> "Run":
+        """Start a new folder.
+
+        Args:
+            path: the folder.
+            config: its settings.
+            provenance: command, commit, hardware, torch and date.
+
+        Raises:
+            RunError: there is a run already.
+            WriteError: the folder cannot be written.
+        """
+        if (path / "config.yaml").exists():
+            raise RunError(f"{path} holds a run already; go on with --resume {path}, or name another with --run")
+        write_text(path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
+        write_text(path / "provenance.json", json.dumps(dict(provenance), indent=1) + "\n")
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """An existing folder, given by itself or by a file in it.
+
+        Raises:
+            RunError: there is no run.
+            ConfigError: its settings are damaged.
+        """
+        folder = path.parent if path.is_file() else path
+        settings = folder / "config.yaml"
+        if not settings.is_file():
+            raise RunError(f"no run at {path}: there is no {settings}; give a folder that 'last train' made")
+        return cls(folder, from_dict(read_yaml(settings), str(settings)))
+
+    def with_settings(self, given: Mapping[str, Any]) -> "Run":
+        """The same run, with its clips or its machine elsewhere.
+
+        Args:
+            given: settings by section.key, as on a command line.
+
+        Raises:
+            RunError: one of them would change what the run is.
+            ConfigError: one of them does not exist.
+        """
+        config = with_overrides(self.config, given)
+        for section, keys in self.config.to_dict().items():
+            for key, old in keys.items():
+                new = config.to_dict()[section][key]
+                if new != old and section != "environment" and (section, key) != ("data", "path"):
+                    raise RunError(
+                        f"{self.path} was trained with {section}.{key} {old}, and {new} was asked for; leave it out to go "
+                        "on with the run, or start a new one"
+                    )
+        return Run(self.path, config)
+
+    @property
+    def checkpoint(self) -> Path:
+        """For an exact resume."""
+        return self.path / "checkpoint.pt"
+
+    def weights(self, which: Weights = "last") -> Path:
+        """The network of the last epoch, or the best on the validation part."""
+        return self.path / f"{which}.safetensors"
+
+    def provenance(self) -> dict[str, str]:
+        """Command, commit, hardware, torch and date of the training."""
+        return json.loads((self.path / "provenance.json").read_text(encoding="utf-8"))
+
+    def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Write metrics.csv, a row an epoch."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in history)
+        write_text(self.path / "metrics.csv", text.getvalue())
+
+    def history(self) -> list[dict[str, float]]:
+        """The rows of metrics.csv; empty before the first epoch."""
+        path = self.path / "metrics.csv"
+        if not path.exists():
+            return []
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file into the folder."""
+        write_text(self.path / name, json.dumps(content, indent=1) + "\n")
+
+    def copy_result(self, folder: Path) -> Path:
+        """Copy result.json into ``folder`` under a name that tells it from others, and return where it went.
+
+        Raises:
+            WriteError: the folder cannot be written.
+        """
+        config = self.config
+        name = f"{config.data.name}.{config.data.protocol}.{config.model.name}.{config.training.recipe}"
+        target = folder / f"{name}.seed{config.training.seed}.json"
+        write_text(target, (self.path / "result.json").read_text(encoding="utf-8"))
+        return target

@@ -1,0 +1,171 @@
+"""Skeleton layouts and the graph that networks see.
+
+One table of parents gives the bones, the edges of the graph and its partition, so that they cannot disagree.
+Shapes: V joints, K graph subsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from last.config import ConfigError, find, read_yaml
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The joints of a skeleton and how they hang together.
+
+    Attributes:
+        name: what data sets call this order of joints.
+        joints: a name for each joint, in the order of the data.
+        parents: index of each joint's parent; the root is its own.
+        centre: joint from which the graph's partition measures hops.
+        dimensions: 2 (pixels) or 3 (metres).
+
+    Raises:
+        ConfigError: the parents are not one tree, a name repeats, or an index is out of range.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    centre: int
+    dimensions: int
+
+    def __post_init__(self) -> None:
+        count = len(self.joints)
+        if len(set(self.joints)) != count:
+            twice = sorted({joint for joint in self.joints if self.joints.count(joint) > 1})
+            raise ConfigError(f"layout '{self.name}' names these joints twice: {', '.join(twice)}")
+        if len(self.parents) != count or not all(0 <= p < count for p in (*self.parents, self.centre)):
+            raise ConfigError(f"layout '{self.name}' has a parent or centre outside its {count} joints")
+        roots = [self.joints[v] for v, p in enumerate(self.parents) if v == p]
+        if len(roots) != 1:
+            raise ConfigError(
+                f"layout '{self.name}' has {len(roots)} roots ({', '.join(roots)}), expected exactly one joint that is "
+                "its own parent"
+            )
+        unreached = [self.joints[v] for v in np.flatnonzero(np.isinf(self.hops_from(self.root)))]
+        if unreached:
+            raise ConfigError(f"in layout '{self.name}' these joints hang in a loop: {', '.join(unreached)}")
+        if self.dimensions not in (2, 3):
+            raise ConfigError(f"layout '{self.name}' has {self.dimensions} dimensions, expected 2 or 3")
+
+    @cached_property
+    def root(self) -> int:
+        """Index of the root joint."""
+        return next(v for v, parent in enumerate(self.parents) if v == parent)
+
+    @cached_property
+    def bones(self) -> tuple[tuple[int, int], ...]:
+        """(joint, parent) for each joint but the root."""
+        return tuple((v, parent) for v, parent in enumerate(self.parents) if v != parent)
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """(left, right) joints, by their names."""
+        index = {joint: v for v, joint in enumerate(self.joints)}
+        return tuple(
+            (v, index["right" + joint[4:]])
+            for joint, v in index.items()
+            if joint.startswith("left_") and "right" + joint[4:] in index
+        )
+
+    @cached_property
+    def mirror(self) -> tuple[int, ...]:
+        """For each joint the joint of the other side, or itself."""
+        other = list(range(len(self.joints)))
+        for left, right in self.pairs:
+            other[left], other[right] = right, left
+        return tuple(other)
+
+    def pair(self, part: str) -> tuple[int, int] | None:
+        """The (left, right) joints of a body part such as ``shoulder``, or None."""
+        return next((p for p in self.pairs if self.joints[p[0]] == f"left_{part}"), None)
+
+    def hops_from(self, joint: int) -> np.ndarray:
+        """Number of bones between ``joint`` and each joint, (V,); infinite where there is no path."""
+        count = len(self.joints)
+        hops = np.full(count, np.inf)
+        hops[joint] = 0
+        for _ in range(count):
+            for v, parent in self.bones:
+                hops[v] = min(hops[v], hops[parent] + 1)
+                hops[parent] = min(hops[parent], hops[v] + 1)
+        return hops
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of a layout's YAML file."""
+        return {
+            "name": self.name,
+            "dimensions": self.dimensions,
+            "centre": self.joints[self.centre],
+            "joints": {joint: self.joints[parent] for joint, parent in zip(self.joints, self.parents, strict=True)},
+        }
+
+
+def layout_from_dict(content: Mapping[str, Any], source: str) -> Layout:
+    """Build a layout from the form of its YAML file.
+
+    Args:
+        content: ``name``, ``dimensions``, ``centre`` and ``joints`` (joint name to parent name, in data order).
+        source: where it came from, for errors.
+
+    Raises:
+        ConfigError: a key is missing or unknown, or a parent is not a joint.
+    """
+    keys = {"name", "dimensions", "centre", "joints"}
+    if set(content) != keys:
+        raise ConfigError(
+            f"{source} has the keys {', '.join(map(str, content))}; a layout has {', '.join(sorted(keys))}"
+        )
+    joints = content["joints"]
+    if not isinstance(joints, Mapping) or not joints:
+        raise ConfigError(f"'joints' in {source} must map each joint to its parent")
+    index = {str(joint): v for v, joint in enumerate(joints)}
+    missing = sorted({str(p) for p in (*joints.values(), content["centre"])} - set(index))
+    if missing:
+        raise ConfigError(f"{source} names as parent or centre what is not among its joints: {', '.join(missing)}")
+    return Layout(
+        name=str(content["name"]),
+        joints=tuple(index),
+        parents=tuple(index[str(parent)] for parent in joints.values()),
+        centre=index[str(content["centre"])],
+        dimensions=int(content["dimensions"]),
+    )
+
+
+@cache
+def load_layout(name: str) -> Layout:
+    """A built-in layout by name, or one from the user's YAML file.
+
+    Raises:
+        ConfigError: there is no such layout, or its file is wrong.
+    """
+    path = find("layout", name)
+    return layout_from_dict(read_yaml(path), str(path))
+
+
+def spatial_partition(layout: Layout) -> np.ndarray:
+    """The graph of a layout in three subsets, (K, V, V) float32, for products ``x @ A[k]``.
+
+    Entry [k, v, w] carries joint v to joint w. Subset 0 holds v as far from the centre as w (v itself, since a tree
+    has no such edge otherwise), 1 the edges towards the centre, 2 those away from it. The one-hop graph with
+    self-loops is normalised as a whole, A D^-1, so that every entry lies in [0, 1] and each column of the sum adds
+    up to 1. From ST-GCN (Yan et al., AAAI 2018).
+    """
+    count = len(layout.joints)
+    adjacency = np.eye(count)
+    for v, parent in layout.bones:
+        adjacency[v, parent] = adjacency[parent, v] = 1
+    adjacency /= adjacency.sum(axis=0, keepdims=True)
+    hops = layout.hops_from(layout.centre)
+    source, target = hops[:, None], hops[None, :]
+    return np.stack(
+        [adjacency * (source == target), adjacency * (source > target), adjacency * (source < target)]
+    ).astype(np.float32)

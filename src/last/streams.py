@@ -1,0 +1,61 @@
+"""Joint, velocity and bone: what networks see of a clip, made here and nowhere else.
+
+They come last, from joints that are already resampled, augmented and normalised, so that no stream can disagree
+with another. Shapes: N batch, C channels, T frames, V joints, M bodies.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from last.skeleton import Layout
+
+Origin = Literal["first_frame", "each_frame"]
+STREAMS = ("joint", "velocity", "bone")
+
+
+def joint(x: Tensor, layout: Layout, origin: Origin) -> Tensor:
+    """Positions relative to the first body's root joint, (N, C, T, V, M).
+
+    Args:
+        x: joints, (N, C, T, V, M).
+        layout: the skeleton of ``x``.
+        origin: the root of the clip's first frame, which keeps the path through the room, or of each frame. One
+            origin for all bodies keeps the distance between two persons.
+    """
+    root = x[:, :, :, layout.root : layout.root + 1, :1]
+    return x - (root[:, :, :1] if origin == "first_frame" else root)
+
+
+def velocity(x: Tensor) -> Tensor:
+    """x[t+1] - x[t], the last frame zero, (N, C, T, V, M)."""
+    return torch.cat([x[:, :, 1:] - x[:, :, :-1], torch.zeros_like(x[:, :, :1])], dim=2)
+
+
+def bone(x: Tensor, layout: Layout) -> Tensor:
+    """x[v] - x[parent(v)], the root zero, (N, C, T, V, M)."""
+    return x - x.index_select(3, torch.tensor(layout.parents, device=x.device))
+
+
+def make(
+    x: Tensor, layout: Layout, names: Sequence[str] = STREAMS, origin: Origin = "first_frame"
+) -> dict[str, Tensor]:
+    """The named streams of a batch of joints.
+
+    Args:
+        x: joints, (N, C, T, V, M), augmented and normalised; absent bodies zero.
+        layout: the skeleton of ``x``.
+        names: of ``joint``, ``velocity``, ``bone``.
+        origin: see :func:`joint`.
+
+    Returns:
+        Stream name to (N, C, T, V, M), in the order of ``names``.
+    """
+    makers = {
+        "joint": lambda: joint(x, layout, origin),
+        "velocity": lambda: velocity(x),
+        "bone": lambda: bone(x, layout),
+    }
+    return {name: makers[name]() for name in names}

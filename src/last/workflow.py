@@ -1,0 +1,288 @@
+"""What the commands do: train a run, evaluate it, report on it."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from last import provenance
+from last.config import Config
+from last.data.augment import Augmentation
+from last.data.batches import DeviceClips, Pipeline
+from last.data.datasets import open_store
+from last.data.protocols import split, validation_split
+from last.data.store import ClipStore
+from last.evaluate import Metrics, measure, predict
+from last.models.cost import count_parameters
+from last.progress import Reporter
+from last.recognizer import Recognizer, build_model, describe
+from last.report.page import Table, write_page
+from last.report.pictures import draw_clip, draw_confusion, draw_curves, draw_per_class
+from last.run import Run, Weights
+from last.training.checkpoint import CheckpointError, save_weights
+from last.training.loop import Trainer
+
+
+def begin(config: Config, name: str | None, device: torch.device, command: str) -> Run:
+    """Make the folder of a new run.
+
+    Args:
+        config: its settings.
+        name: a name under the environment's runs_root, or a path; None makes one from data, network and time.
+        device: where it will train, for the record.
+        command: the command line, for the record.
+
+    Raises:
+        RunError: the folder holds a run already.
+        WriteError: it cannot be written.
+        DataMissingError, StoreError: there are no clips to train on; no folder is made.
+    """
+    open_store(config)
+    now = datetime.now(timezone.utc)
+    name = name or f"{config.data.name}-{config.model.name}-{now:%Y%m%d-%H%M%S}"
+    # A name is one path part; anything more is a path of the user's own.
+    folder = Path(name) if len(Path(name).parts) > 1 else Path(config.environment.runs_root).expanduser() / name
+    record = {
+        "command": command,
+        "commit": provenance.commit(),
+        "hardware": provenance.hardware(device),
+        "torch": torch.__version__,
+        "date": f"{now:%Y-%m-%d}",
+    }
+    return Run.create(folder, config, record)
+
+
+def train(run: Run, resume: bool, device: torch.device, reporter: Reporter) -> Metrics:
+    """Train, from the start or from the run's checkpoint, then evaluate and write the report.
+
+    Args:
+        run: where it goes, and its settings.
+        resume: go on from the checkpoint.
+        device: where to train.
+        reporter: says what happens.
+
+    Returns:
+        The metrics of the last epoch's network on the test part.
+
+    Raises:
+        Interrupted: by Ctrl-C; the checkpoint holds the very step.
+        TrainingError: the loss is not finite.
+        DataMissingError, StoreError, ConfigError, CheckpointError: as their messages say.
+    """
+    config = run.config
+    store = open_store(config)
+    train_part, test_part = split(store.clips, config.data.protocol, config.data.name)
+    rng = np.random.default_rng(config.training.seed)
+    train_part, validation_part = validation_split(store.clips, train_part, config.training.validation, rng)
+    clips = DeviceClips.from_store(store, train_part, device)
+    validation = DeviceClips.from_store(store, validation_part, device) if len(validation_part) else None
+
+    augmentation = Augmentation.from_config(config.training)
+    pipeline = Pipeline.from_config(config.data, store.layout, config.model.streams, augmentation)
+    torch.manual_seed(config.training.seed)
+    model = build_model(config.model, len(store.classes), store.layout).to(device)
+    names = store.clips["name"][train_part]
+    trainer = Trainer(
+        model,
+        pipeline,
+        clips,
+        config.training,
+        device,
+        config.environment.batch_size,
+        lambda i: names[i].decode(),
+    )
+    if resume:
+        trainer.load(run.checkpoint)
+    reporter.say(
+        f"{config.model.name}, {count_parameters(model):,} parameters; {config.data.name} {config.data.protocol}: "
+        f"{len(train_part)} clips to train, {len(validation_part)} to validate, {len(test_part)} to test; "
+        f"{provenance.hardware(device)}, {trainer.precision.note}; run {run.path}"
+    )
+    if trainer.warmup_epochs < config.training.warmup_epochs:
+        reporter.say(
+            f"the warm-up of {config.training.warmup_epochs} epochs is cut to half of the training, "
+            f"{trainer.warmup_epochs:g} epochs"
+        )
+    _fit(run, trainer, pipeline, validation, describe(config, store.classes, store.layout), reporter)
+    return evaluate(run, device, reporter)
+
+
+def _fit(
+    run: Run,
+    trainer: Trainer,
+    pipeline: Pipeline,
+    validation: DeviceClips | None,
+    description: dict[str, Any],
+    reporter: Reporter,
+) -> None:
+    from torch.utils.tensorboard import SummaryWriter  # takes a second to import, so only where it is needed
+
+    epochs = trainer.config.epochs
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        metrics = measure(predict(model, pipeline, validation), validation.labels)
+        return {"loss": metrics.loss, "top1": metrics.top1}
+
+    def on_epoch(row: dict[str, float]) -> None:
+        run.write_history(trainer.progress.history)
+        for key, value in row.items():
+            board.add_scalar(key.replace("_", "/", 1), value, int(row["epoch"]))
+        scores = ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in row.items() if k != "epoch")
+        reporter.say(f"epoch {row['epoch']}/{epochs}: {scores}")
+
+    with (
+        SummaryWriter(str(run.path / "tensorboard"), purge_step=trainer.progress.epoch + 1) as board,
+        reporter.bar("training", trainer.steps_per_epoch * epochs) as advance,
+        _stop_on_signal(reporter) as stop,
+    ):
+        trainer.fit(
+            run.checkpoint,
+            on_epoch,
+            advance,
+            validate if validation is not None else None,
+            lambda: save_weights(run.weights("best"), trainer.averaged, description),
+            stop,
+        )
+    save_weights(run.weights("last"), trainer.averaged, description)
+
+
+@contextmanager
+def _stop_on_signal(reporter: Reporter) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C, or a request to terminate, into an answer that the loop asks for; the second is one."""
+    stopping = False
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal stopping
+        if stopping:
+            raise KeyboardInterrupt
+        stopping = True
+        reporter.say("stopping after this step; press Ctrl-C again to leave without saving")
+
+    try:
+        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # signals belong to the main thread; elsewhere nobody presses Ctrl-C
+        old = {}
+    try:
+        yield lambda: stopping
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def evaluate(
+    run: Run, device: torch.device, reporter: Reporter, weights: Weights = "last", crops: int | None = None
+) -> Metrics:
+    """Score a run's network on the test part of its protocol; write evaluation.json, result.json and the report.
+
+    Args:
+        run: a trained one.
+        device: where to compute.
+        reporter: says what happens.
+        weights: of the last epoch, or the best on the validation part.
+        crops: test-time crops; None takes the run's own setting.
+
+    Raises:
+        CheckpointError: the run has no such weights, or they do not fit the store.
+        DataMissingError, StoreError: as their messages say.
+    """
+    config = run.config
+    store = open_store(config)
+    recognizer = Recognizer(run.weights(weights), device)
+    if (recognizer.layout, recognizer.classes) != (store.layout, store.classes):
+        raise CheckpointError(
+            f"{run.weights(weights)} was trained on layout '{recognizer.layout.name}' with {len(recognizer.classes)} "
+            f"classes, and the store {store.path} has layout '{store.layout.name}' with {len(store.classes)}; give --data "
+            "the store that it was trained on"
+        )
+    crops = crops or config.data.test_crops
+    _, test_part = split(store.clips, config.data.protocol, config.data.name)
+    clips = DeviceClips.from_store(store, test_part, device)
+    with reporter.bar("evaluating", len(clips)) as advance:
+        probabilities = predict(recognizer.model, recognizer.pipeline, clips, crops=crops, on_clips=advance)
+    metrics = measure(probabilities, clips.labels)
+    run.write_json("evaluation.json", {"weights": weights, "crops": crops, **metrics.to_dict(store.classes)})
+    result = {
+        "kind": "accuracy",
+        "model": config.model.name,
+        "parameters": count_parameters(recognizer.model),
+        "dataset": config.data.name,
+        "protocol": config.data.protocol,
+        "recipe": config.training.recipe,
+        "seed": config.training.seed,
+        "epochs": config.training.epochs,
+        "weights": weights,
+        "crops": crops,
+        "top1": round(metrics.top1, 4),
+        "top5": round(metrics.top5, 4),
+        "mean_class_accuracy": round(metrics.mean_class_accuracy, 4),
+        "seconds": round(sum(row["seconds"] for row in run.history()), 1),
+        **run.provenance(),
+        "config": config.to_dict(),
+    }
+    run.write_json("result.json", result)
+    with reporter.bar("drawing the report"):
+        _report(run, store, test_part, probabilities.argmax(1).numpy(), metrics, result)
+    return metrics
+
+
+def _report(
+    run: Run,
+    store: ClipStore,
+    test_part: np.ndarray,
+    predicted: np.ndarray,
+    metrics: Metrics,
+    result: dict[str, Any],
+) -> None:
+    """Pictures and one page that holds them."""
+    folder = run.path / "pictures"
+    pictures: list[tuple[str, Path]] = []
+
+    def add(caption: str, name: str, draw: Callable[[Path], None]) -> None:
+        draw(folder / name)
+        pictures.append((caption, folder / name))
+
+    add("Loss and top-1 accuracy over the epochs", "curves.png", lambda out: draw_curves(run.history(), out))
+    add(
+        "Confusion: true classes in rows",
+        "confusion.png",
+        lambda out: draw_confusion(metrics.confusion, store.classes, out),
+    )
+    add(
+        "Recall of each class",
+        "per_class.png",
+        lambda out: draw_per_class(metrics.recall / 100, store.classes, out),
+    )
+    true = store.clips["label"][test_part]
+    right, wrong = np.flatnonzero(predicted == true), np.flatnonzero(predicted != true)
+    # One clip of each of three classes that were recognised, and one that was not.
+    chosen = [right[true[right] == k][0] for k in np.unique(true[right])[:3]] + wrong[:1].tolist()
+    for i in chosen:
+        clip = store[int(test_part[i])]
+        taken = "recognised" if predicted[i] == true[i] else f"taken for '{store.classes[predicted[i]]}'"
+        add(
+            f"{clip.name}: '{store.classes[true[i]]}', {taken}",
+            f"{clip.name}.png",
+            lambda out, clip=clip: draw_clip(clip, out, layout=store.layout),
+        )
+    config = result.pop("config")
+    notes = [f"Settings: {run.path / 'config.yaml'}."]
+    if config["data"]["name"] == "synthetic":
+        notes.insert(
+            0,
+            "The clips are of an animated body: the figures say that the system works, nothing about people.",
+        )
+    per_class = metrics.to_dict(store.classes)["per_class"]
+    write_page(
+        run.path / "report.html",
+        f"{result['model']} on {result['dataset']}, {result['protocol']}",
+        {key.replace("_", " "): str(value) for key, value in result.items()},
+        [Table("Per class (percent)", list(per_class[0]), [list(row.values()) for row in per_class])],
+        pictures,
+        notes,
+    )
