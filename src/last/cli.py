@@ -244,26 +244,21 @@ def models(
 
     alias = {name: short for short, name in ALIASES.items()}
     rows = [
-        {
-            "model": name,
-            "alias": alias.get(name, ""),
-            "parameters": count_parameters(create_model(name, classes, layout)),
-            "macs": count_macs(name, classes, layout, frames, bodies),
-        }
+        (
+            name,
+            alias.get(name, ""),
+            count_parameters(create_model(name, classes, layout)),
+            count_macs(name, classes, layout, frames, bodies),
+        )
         for name in list_models()
     ]
     if json:
-        _print_json(rows)
+        _print_json([dict(zip(("model", "alias", "parameters", "macs"), row, strict=True)) for row in rows])
         return
-    table = _table(
-        "model",
-        "alias",
-        "parameters",
-        "MACs",
-        title=f"{classes} classes, layout {layout}, {frames} frames, {bodies} {'body' if bodies == 1 else 'bodies'}",
-    )
-    for row in rows:
-        table.add_row(row["model"], row["alias"], f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.1f} M")
+    _say(f"{classes} classes, layout {layout}, {frames} frames, {bodies} {'body' if bodies == 1 else 'bodies'}")
+    table = _table("model", "alias", "parameters", "MACs")
+    for name, short, parameters, macs in rows:
+        table.add_row(name, short, f"{parameters:,}", f"{macs / 1e6:,.1f} M")
     out.print(table)
 
 
@@ -323,9 +318,8 @@ def prepare(
         report = prepare_dataset(raw, merged, advance)
     _say(f"{report.kept:,} of {report.files:,} files are now clips in {merged.store_path()}")
     for reason, count in report.reasons().most_common():
-        _say(
-            f"  left out: {reason}: {count:,}, such as {next(r['file'] for r in report.left_out if r['reason'] == reason)}"
-        )
+        example = next(record["file"] for record in report.left_out if record["reason"] == reason)
+        _say(f"  left out: {reason}: {count:,}, such as {example}")
     for what, count in sorted(report.cleaned.items()):
         _say(f"  {what}: {count:,}")
     _say(f"each file left out, with its reason: {merged.store_path() / 'report.json'}")
@@ -408,8 +402,8 @@ def _keep(run: Run, results: Path | None) -> None:
         _say(f"result: {run.copy_result(results)}")
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         numeric = column in {
             "parameters",

@@ -120,7 +120,7 @@ class Config:
         return path.expanduser()
 
 
-_SECTIONS: dict[str, type] = {
+_SECTIONS: dict[str, type[Any]] = {
     "model": ModelConfig,
     "data": DataConfig,
     "training": TrainingConfig,
@@ -276,7 +276,10 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None or (isinstance(value, str) and value.lower() in {"none", "null"}):
             return None
-        return _convert(value, next(a for a in args if a is not type(None)), key, source)
+        try:
+            return _convert(value, next(a for a in args if a is not type(None)), key, source)
+        except ConfigError:
+            raise wrong from None
     if origin is Literal:
         if value not in args:
             raise wrong

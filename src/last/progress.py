@@ -1,6 +1,6 @@
 """What a person sees while something long goes on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -29,8 +29,12 @@ class Reporter:
         self.console.print(sentence, markup=False)
 
     @contextmanager
-    def bar(self, what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """Show a bar with the time left; yields a function that takes the number done, and the total where it is new."""
+    def bar(self, what: str, total: int | None = None) -> Generator[Callable[..., None]]:
+        """Show a bar with the time left.
+
+        Yields:
+            A function that takes the number done, and the total where that becomes known only then.
+        """
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -42,6 +46,8 @@ class Reporter:
             task = progress.add_task(what, total=total)
 
             def advance(done: int, total: int | None = None) -> None:
-                progress.update(task, completed=done, **({} if total is None else {"total": total}))
+                progress.update(task, completed=done)
+                if total is not None:
+                    progress.update(task, total=total)
 
             yield advance

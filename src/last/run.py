@@ -94,8 +94,8 @@ class Run:
                 new = config.to_dict()[section][key]
                 if new != old and section != "environment" and (section, key) != ("data", "path"):
                     raise RunError(
-                        f"{self.path} was trained with {section}.{key} {old}, and {new} was asked for; leave it out to go "
-                        "on with the run, or start a new one"
+                        f"{self.path} was trained with {section}.{key} {old}, and {new} was asked for; leave it "
+                        "out to go on with the run, or start a new one"
                     )
         return Run(self.path, config)
 

@@ -26,6 +26,7 @@ class Layout:
         parents: index of each joint's parent; the root is its own.
         centre: joint from which the graph's partition measures hops.
         dimensions: 2 (pixels) or 3 (metres).
+        y_down: whether y points down, as in an image, rather than up; pixels always do.
 
     Raises:
         ConfigError: the parents are not one tree, a name repeats, or an index is out of range.
@@ -36,6 +37,7 @@ class Layout:
     parents: tuple[int, ...]
     centre: int
     dimensions: int
+    y_down: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.joints)
@@ -104,6 +106,7 @@ class Layout:
         return {
             "name": self.name,
             "dimensions": self.dimensions,
+            "y_down": self.y_down,
             "centre": self.joints[self.centre],
             "joints": {joint: self.joints[parent] for joint, parent in zip(self.joints, self.parents, strict=True)},
         }
@@ -113,14 +116,15 @@ def layout_from_dict(content: Mapping[str, Any], source: str) -> Layout:
     """Build a layout from the form of its YAML file.
 
     Args:
-        content: ``name``, ``dimensions``, ``centre`` and ``joints`` (joint name to parent name, in data order).
+        content: ``name``, ``dimensions``, ``centre``, ``joints`` (joint name to parent name, in data order), and
+            ``y_down`` where it is true.
         source: where it came from, for errors.
 
     Raises:
         ConfigError: a key is missing or unknown, or a parent is not a joint.
     """
     keys = {"name", "dimensions", "centre", "joints"}
-    if set(content) != keys:
+    if set(content) - {"y_down"} != keys:
         raise ConfigError(
             f"{source} has the keys {', '.join(map(str, content))}; a layout has {', '.join(sorted(keys))}"
         )
@@ -137,6 +141,7 @@ def layout_from_dict(content: Mapping[str, Any], source: str) -> Layout:
         parents=tuple(index[str(parent)] for parent in joints.values()),
         centre=index[str(content["centre"])],
         dimensions=int(content["dimensions"]),
+        y_down=bool(content.get("y_down", False)),
     )
 
 

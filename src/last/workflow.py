@@ -1,7 +1,7 @@
 """What the commands do: train a run, evaluate it, report on it."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -126,6 +126,7 @@ def _fit(
     epochs = trainer.config.epochs
 
     def validate(model: nn.Module) -> dict[str, float]:
+        assert validation is not None
         metrics = measure(predict(model, pipeline, validation), validation.labels)
         return {"loss": metrics.loss, "top1": metrics.top1}
 
@@ -153,7 +154,7 @@ def _fit(
 
 
 @contextmanager
-def _stop_on_signal(reporter: Reporter) -> Iterator[Callable[[], bool]]:
+def _stop_on_signal(reporter: Reporter) -> Generator[Callable[[], bool]]:
     """Turn the first Ctrl-C, or a request to terminate, into an answer that the loop asks for; the second is one."""
     stopping = False
 
@@ -197,8 +198,8 @@ def evaluate(
     if (recognizer.layout, recognizer.classes) != (store.layout, store.classes):
         raise CheckpointError(
             f"{run.weights(weights)} was trained on layout '{recognizer.layout.name}' with {len(recognizer.classes)} "
-            f"classes, and the store {store.path} has layout '{store.layout.name}' with {len(store.classes)}; give --data "
-            "the store that it was trained on"
+            f"classes, and the store {store.path} has layout '{store.layout.name}' with {len(store.classes)}; give "
+            "--data the store that it was trained on"
         )
     crops = crops or config.data.test_crops
     _, test_part = split(store.clips, config.data.protocol, config.data.name)
@@ -256,7 +257,7 @@ def _report(
     add(
         "Recall of each class",
         "per_class.png",
-        lambda out: draw_per_class(metrics.recall / 100, store.classes, out),
+        lambda out: draw_per_class(metrics.recall, store.classes, out),
     )
     true = store.clips["label"][test_part]
     right, wrong = np.flatnonzero(predicted == true), np.flatnonzero(predicted != true)

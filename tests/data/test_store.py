@@ -42,13 +42,10 @@ names = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(names=names, sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=6, max_size=6))
 def test_what_is_written_is_read(tmp_path_factory, names, sizes):
-    clips = [
-        make_clip(n, *size, seed=i, label=i % 3)
-        for i, (n, size) in enumerate(zip(names, sizes, strict=False))
-    ]
+    clips = [make_clip(n, *size, seed=i, label=i % 3) for i, (n, size) in enumerate(zip(names, sizes, strict=False))]
     store = ClipStore.open(write(tmp_path_factory.mktemp("s") / "store", *clips))
     assert len(store) == len(clips) and store.names() == names
     assert store.layout == NTU and store.classes == CLASSES

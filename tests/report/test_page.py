@@ -75,9 +75,7 @@ def test_parts_without_content_leave_nothing_behind(tmp_path):
 
 
 def test_table_without_rows_keeps_its_header(tmp_path):
-    assert [th["scope"] for th in page(tmp_path, tables=[Table("Empty", ["a", "b"], [])]).all("th")] == [
-        "col"
-    ] * 2
+    assert [th["scope"] for th in page(tmp_path, tables=[Table("Empty", ["a", "b"], [])]).all("th")] == ["col"] * 2
 
 
 def test_rows_must_fit_the_header():

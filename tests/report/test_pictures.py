@@ -16,7 +16,7 @@ HEADER = 50  # pixels; the names of the sides stand there in their colours
 
 BODY = Layout("body", ("hip", "head", "left_hand", "right_hand"), (0, 0, 0, 0), centre=0, dimensions=3)
 # Who faces a Kinect has the left hand at smaller x; y points up.
-FACING = np.array([[0, 0, 3], [0, 1, 3], [-1, 0.5, 3], [1, 0.5, 3]], dtype=np.float32)
+FACING = np.array([[0, 0.5, 3], [0, 1, 3], [-1, 0, 3], [1, 0, 3]], dtype=np.float32)
 
 
 def still(frames=1, bodies=1, pose=FACING, name="clip"):
@@ -48,7 +48,7 @@ def test_left_hand_of_who_faces_the_camera_is_on_the_right(tmp_path):
 
 def test_two_dimensions_are_drawn_as_in_the_image(tmp_path):
     layout = Layout("flat", BODY.joints, BODY.parents, centre=0, dimensions=2)
-    pose = np.array([[5, 9], [5, 1], [2, 5], [8, 5]], dtype=np.float32)  # pixels, y down
+    pose = np.array([[5, 5], [5, 1], [2, 9], [8, 9]], dtype=np.float32)  # pixels, y down
     out = draw(still(pose=pose), tmp_path / "a.png", layout)
     assert pixels(out, BLUE)[:, 1].max() < pixels(out, VERMILION)[:, 1].min()
     assert pixels(out, GREY)[:, 0].min() < pixels(out, BLUE)[:, 0].min()
@@ -99,9 +99,7 @@ def test_wide_strip_is_broken_into_rows(tmp_path):
 @pytest.mark.parametrize("name", available("layout"))
 def test_every_layout_is_drawn(tmp_path, name):
     layout = load_layout(name)
-    joints = (
-        np.random.default_rng(0).normal(size=(2, 2, len(layout.joints), layout.dimensions)).astype(np.float32)
-    )
+    joints = np.random.default_rng(0).normal(size=(2, 2, len(layout.joints), layout.dimensions)).astype(np.float32)
     draw_clip(Clip(joints, name, name), tmp_path / "a.png")
     assert read(tmp_path / "a.png").std() > 0
 
@@ -132,7 +130,7 @@ def test_player_holds_the_clip_and_asks_the_network_for_nothing(tmp_path):
     points = np.array(clip["points"], dtype=float).reshape(5, 2, 4, 3) / clip["unit"]
     assert np.isnan(points[:, :, 3]).all()
     # The seen part is 1 x 1 m; its longest axis spans [-1, 1].
-    np.testing.assert_allclose(points[0, 0, :3], [[-1, -1, 0], [-1, 1, 0], [1, 0, 0]], atol=1e-3)
+    np.testing.assert_allclose(points[0, 0, :3], [[-1, 0, 0], [-1, 1, 0], [1, -1, 0]], atol=1e-3)
 
 
 def test_player_of_pixels_does_not_turn(tmp_path):
@@ -167,8 +165,7 @@ def test_what_cannot_be_drawn_says_why_and_leaves_no_file(tmp_path, clip, name, 
 
 def epochs(count, **columns):
     return [
-        {"epoch": e, "lr": 0.1, "seconds": 1.0, **{k: v / (e + 1) for k, v in columns.items()}}
-        for e in range(count)
+        {"epoch": e, "lr": 0.1, "seconds": 1.0, **{k: v / (e + 1) for k, v in columns.items()}} for e in range(count)
     ]
 
 

@@ -37,6 +37,9 @@ class Finding:
     count: int
     example: str
 
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.message}: {self.count:,}, such as {self.example}"
+
 
 def check(path: Path | str, progress: Progress | None = None) -> list[Finding]:
     """Look for every known fault in a store, a raw file, a folder or a zip.
@@ -76,7 +79,15 @@ def _check_store(path: Path, faults: Faults, progress: Progress | None) -> None:
         if count < FEWEST:
             faults["warning", f"classes have fewer than {FEWEST} clips"].append(f"'{name}' has {count}")
     clips = (store[int(i)] for i in np.flatnonzero(inside))
-    _check_clips(clips, int(inside.sum()), store.layout.dimensions, faults, progress)
+    _check_clips(_finite(clips, faults), int(inside.sum()), store.layout.dimensions, faults, progress)
+
+
+def _finite(clips: Iterable[Clip], faults: Faults) -> Iterator[Clip]:
+    """Note what a store may not hold, unlike a raw clip, in which a body comes and goes."""
+    for clip in clips:
+        if not np.isfinite(clip.joints).all():
+            faults["error", "clips have joints that are not finite"].append(clip.name)
+        yield clip
 
 
 def _check_raw(path: Path, faults: Faults, progress: Progress | None) -> None:
@@ -119,10 +130,6 @@ def _check_clips(clips: Iterable[Clip], total: int, dimensions: int, faults: Fau
 
 def _faults_of(clip: Clip, dimensions: int) -> Iterator[tuple[Severity, str]]:
     x = clip.joints
-    known = np.isfinite(x).all(axis=-1)  # (T, M, V)
-    bodies = known.any(axis=-1, keepdims=True)  # an absent body is no fault of a raw file
-    if (bodies & ~known).any():
-        yield "error", "clips have joints that are not finite"
     if (x == 0).all(axis=-1).any():
         yield "warning", "clips have joints that are all zero"
     if clip.frames == 1:

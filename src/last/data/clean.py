@@ -33,14 +33,20 @@ class CleanOptions:
 def clean(clip: Clip, layout: Layout, options: CleanOptions) -> tuple[Clip | None, Counter[str]]:
     """Drop phantom bodies, order the others by motion, trim frames without any, fill gaps.
 
-    A joint at exactly zero is missing, as is one that is not finite. Inner gaps are interpolated over time,
-    the ends held; a joint that a body never shows takes its parent's place.
+    A joint at exactly zero is missing, as is one that is not finite, unless the skeleton is relative to it. Inner gaps
+    are interpolated over time, the ends held; a joint that a body never shows takes its parent's place.
 
     Returns:
         The clip, finite throughout, or None where no body is left; and how much was dropped and filled.
     """
     x = clip.joints.astype(np.float32, copy=True)
-    missing = ~np.isfinite(x).all(axis=-1) | (x == 0).all(axis=-1)
+    zero = (x == 0).all(axis=-1)
+    missing = ~np.isfinite(x).all(axis=-1) | zero
+    # A root or centre at zero whenever other joints show is no gap: the skeleton is relative to it.
+    shown = ~zero.all(axis=2)
+    for v in (layout.root, layout.centre):
+        if zero[:, :, v][shown].all():
+            missing[:, :, v] &= ~shown
     x[missing] = np.nan
     seen = ~missing.all(axis=-1)  # (T, M)
     counts: Counter[str] = Counter()

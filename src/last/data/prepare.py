@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from last.data.clean import CleanOptions, clean
-from last.data.clip import FormatError
+from last.data.clip import UNKNOWN, FormatError
 from last.data.formats import FORMATS, Format, Found, NoSkeletonError, Source, find_files
 from last.data.store import VERSION, ClipRefusedError, ClipStore, StoreError, StoreWriter, require_replaceable
 from last.skeleton import Layout
@@ -108,6 +108,7 @@ def prepare(
         FormatError: there are no such files, or they have another layout.
         StoreError: ``out`` is not a store, the disk is full or not writable, or no file could be used.
     """
+    out = out.absolute()
     require_replaceable(out)
     known = FORMATS[format_name]
     if layout.name != known.layout:
@@ -218,11 +219,11 @@ def _add(job: _Job, source: Source, writer: StoreWriter, cleaned: Counter[str]) 
     """Add a file's clip to the store, or say for what reason not, in brief and in full."""
     try:
         raw = job.format.read(source)
+        if raw.label == UNKNOWN:
+            return "no class", f"{source} has a name that tells no class, subject and camera"
         if not 0 <= raw.label < len(job.classes):
-            return (
-                "class outside the set",
-                f"{source} has the label {raw.label}, expected 0 to {len(job.classes) - 1}",
-            )
+            detail = f"{source} has the label {raw.label}, expected 0 to {len(job.classes) - 1}"
+            return "class outside the set", detail
         clip, counts = clean(raw, job.layout, job.options)
         if clip is None:
             return "no skeleton", f"{source} shows no joint that is not missing"

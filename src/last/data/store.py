@@ -32,6 +32,7 @@ from last.skeleton import Layout, layout_from_dict
 VERSION = 1
 IDS = ("label", "subject", "camera", "setup", "replication")
 NAME_BYTES = 96
+JOINT_DTYPES = (np.dtype("<f4"), np.dtype("<f2"))
 CLIP_DTYPE = np.dtype(
     [
         ("offset", "<i8"),
@@ -88,11 +89,7 @@ class ClipStore:
             raise StoreError(
                 f"{path / 'meta.json'} is damaged ({type(error).__name__}: {error}); prepare the data again"
             ) from error
-        joints = _map(
-            path / "joints.npy",
-            (rows, len(layout.joints), layout.dimensions),
-            (np.dtype("<f4"), np.dtype("<f2")),
-        )
+        joints = _map(path / "joints.npy", (rows, len(layout.joints), layout.dimensions), JOINT_DTYPES)
         clips = _map(path / "clips.npy", (count,), (CLIP_DTYPE,))
         end = clips[-1]["offset"] + int(clips[-1]["frames"]) * clips[-1]["bodies"] if count else 0
         if end != rows:
@@ -144,12 +141,15 @@ class StoreWriter:
     rename when the block ends well; if it does not, a store that was there before stays whole.
 
     Attributes:
-        path: the folder to be.
+        path: the folder to be; a store that is there is replaced, anything else refused.
+        layout: skeleton of all its clips.
+        classes: name of each label.
+        dtype: of the joints; float16 halves the store, and rounds a joint 4 m away to 2 mm.
+        source: where the clips come from, for ``meta.json``.
         count: clips so far.
 
     Raises:
-        StoreError: ``path`` holds something else than a store, a clip does not fit the store, or the disk is
-            full or not writable.
+        StoreError: ``path`` holds something else than a store, or the disk is full or not writable.
     """
 
     def __init__(
@@ -163,16 +163,15 @@ class StoreWriter:
         self.path, self.layout, self.classes = Path(path), layout, tuple(classes)
         self._row = (len(layout.joints), layout.dimensions)
         self.count = self._rows = 0
-        self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._source = source
+        self.dtype, self.source = np.dtype(dtype).newbyteorder("<"), source
         self._names: set[bytes] = set()
         self._streams: list[IO[bytes]] = []
         require_replaceable(self.path)
         target = self.path.absolute()
         self._folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        with self._told():
+        with self._disk_errors_told():
             self._folder.mkdir(parents=True)
-            self._joints = self._start("joints.npy", self._dtype, self._row)
+            self._joints = self._start("joints.npy", self.dtype, self._row)
             self._clips = self._start("clips.npy", CLIP_DTYPE, ())
 
     def __enter__(self) -> "StoreWriter":
@@ -196,16 +195,16 @@ class StoreWriter:
         """
         name = self._checked_name(clip)
         with np.errstate(over="ignore"):  # beyond 65504, float16 is infinite; refused below
-            rows = clip.joints.swapaxes(0, 1).astype(self._dtype, order="C")
+            rows = clip.joints.swapaxes(0, 1).astype(self.dtype, order="C")
         if not np.isfinite(rows).all():
             m, t, v, _ = np.argwhere(~np.isfinite(rows))[0]
             raise ClipRefusedError(
-                f"clip '{clip.name}' has a joint that is not finite as {self._dtype.name} (body {m}, "
+                f"clip '{clip.name}' has a joint that is not finite as {self.dtype.name} (body {m}, "
                 f"frame {t}, '{self.layout.joints[v]}'); fill the gaps before storing it, or store as float32"
             )
         ids = [getattr(clip, key) for key in IDS]
         record = np.array([(self._rows, clip.frames, clip.bodies, *ids, name)], dtype=CLIP_DTYPE)
-        with self._told():
+        with self._disk_errors_told():
             self._joints.write(rows.data)
             self._clips.write(record.tobytes())
         self._names.add(name)
@@ -214,7 +213,7 @@ class StoreWriter:
 
     def attach(self, file: str, content: Mapping[str, Any]) -> None:
         """Lay a JSON file, such as ``report.json``, into the store."""
-        with self._told():
+        with self._disk_errors_told():
             (self._folder / file).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def close(self) -> None:
@@ -231,13 +230,13 @@ class StoreWriter:
                 "classes": list(self.classes),
                 "clips": self.count,
                 "rows": self._rows,
-                "dtype": self._dtype.name,
-                "source": self._source,
+                "dtype": self.dtype.name,
+                "source": self.source,
                 "created": datetime.now(timezone.utc).date().isoformat(),
             },
         )
-        with self._told():
-            self._finish(self._joints, self._dtype, (self._rows, *self._row))
+        with self._disk_errors_told():
+            self._finish(self._joints, self.dtype, (self._rows, *self._row))
             self._finish(self._clips, CLIP_DTYPE, (self.count,))
             _swap(self._folder, self.path)
 
@@ -275,7 +274,7 @@ class StoreWriter:
         stream.close()
 
     @contextmanager
-    def _told(self) -> Generator[None, None, None]:
+    def _disk_errors_told(self) -> Generator[None, None, None]:
         """Turn the system's error into a sentence, and leave nothing half written."""
         try:
             yield

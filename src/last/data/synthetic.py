@@ -1,16 +1,17 @@
-"""The embedded data set: an articulated body, moved by joint angles through forward kinematics and seen by a sensor.
+"""The embedded data set: a body moved by joint angles through forward kinematics, as a depth sensor sees it.
 
-Each clip depends on its name alone: its random numbers come from ``SeedSequence((SEED, subject, action, replication,
-camera))`` and the first parts of it, so everyone has the same clips, in whatever order and number they are made. The
-cameras of one performance see the same movement, each with its own noise and losses, as in NTU RGB+D: camera 1 in
-the middle, 2 and 3 at 45 degrees to its sides; a subject faces camera 2 in replication 1, camera 3 in replication 2.
+Each clip depends on its name alone: its random numbers come from a ``SeedSequence`` of SEED, subject, action,
+replication and, for the sensor's faults, camera. So everyone has the same clips, whatever their order and number.
+The cameras of one performance see the same movement, as in NTU RGB+D: camera 1 in the middle, 2 and 3 at 45 degrees
+to its sides; a subject faces camera 2 in replication 1 and camera 3 in replication 2.
 
 A person's own axes are x to the left, y up, z ahead. Shapes: T frames, M bodies, V joints, D joint angles.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from last.data.clip import Clip
 from last.data.formats import ntu_writer
 from last.data.prepare import PrepareReport
 from last.data.store import StoreWriter
-from last.data.synthetic_actions import ACTIONS, ANGLES, INDEX, STANDING, Action, Move
+from last.data.synthetic_actions import ACTIONS, ANGLES, ARM, INDEX, LEG, STANDING, Action, Move
 from last.skeleton import load_layout
 
 SEED = 2024
@@ -28,28 +29,21 @@ CLASSES = tuple(action.name for action in ACTIONS)
 SUBJECTS = range(1, 21)
 CAMERAS = {1: 0.0, 2: 45.0, 3: -45.0}  # degrees about the middle of the room
 REPLICATIONS = (1, 2)
-SETUPS = (
-    (1.7, 3.5),
-    (1.5, 2.8),
-    (1.4, 3.2),
-    (1.2, 3.0),
-    (1.0, 3.3),
-    (0.8, 3.6),
-    (0.5, 4.0),
-    (1.3, 3.8),
-)  # height, distance
+# Height of the sensor and its distance from the middle of the room, metres.
+SETUPS = ((1.7, 3.5), (1.5, 2.8), (1.4, 3.2), (1.2, 3.0), (1.0, 3.3), (0.8, 3.6), (0.5, 4.0), (1.3, 3.8))
 FRAMES = (40, 120)
 FRAME_RATE = 30
 
 LAYOUT = load_layout("ntu")
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
-# Metres from a joint's parent to it, for a person of 1.72 m who stands with hanging arms; the right side is mirrored.
+# Metres from a joint's parent to it, for a person of 1.72 m with hanging arms; the right side is mirrored.
 _OFFSETS = {
-    "spine_mid": (0, 0.29, 0), "spine_shoulder": (0, 0.22, 0), "neck": (0, 0.07, 0.01), "head": (0, 0.13, 0.02),
+    "spine_mid": (0, 0.29, 0), "spine_shoulder": (0, 0.22, 0),
+    "neck": (0, 0.07, 0.01), "head": (0, 0.13, 0.02),
     "left_shoulder": (0.155, -0.03, 0), "left_elbow": (0, -0.27, 0), "left_wrist": (0, -0.24, 0),
     "left_hand": (0, -0.075, 0), "left_thumb": (-0.01, -0.02, 0.04), "left_hand_tip": (0.01, -0.05, -0.03),
-    "left_hip": (0.08, -0.05, 0), "left_knee": (0, -0.41, 0), "left_ankle": (0, -0.39, 0), "left_foot": (0.01, -0.05, 0.11),
+    "left_hip": (0.08, -0.05, 0), "left_knee": (0, -0.41, 0), "left_ankle": (0, -0.39, 0),
+    "left_foot": (0.01, -0.05, 0.11),
 }  # fmt: skip
 _ANKLE_HEIGHT, _FOOT_HEIGHT = 0.08, 0.03
 _PARENTS_FIRST = np.argsort(LAYOUT.hops_from(LAYOUT.root), kind="stable")[1:]
@@ -79,15 +73,19 @@ class Person:
     left_handed: bool
 
 
+@cache
+def _clips() -> dict[str, tuple[int, int, int, int, int]]:
+    """Setup, camera, subject, replication and action number of each clip, by name."""
+    ids = [
+        (1 + (subject - 1) % len(SETUPS), camera, subject, replication, number)
+        for subject, camera, replication, number in product(SUBJECTS, CAMERAS, REPLICATIONS, range(1, len(ACTIONS) + 1))
+    ]
+    return {"S{:03d}C{:03d}P{:03d}R{:03d}A{:03d}".format(*clip): clip for clip in sorted(ids)}
+
+
 def clip_names() -> list[str]:
     """The NTU names of all clips, sorted."""
-    return sorted(
-        f"S{1 + (subject - 1) % len(SETUPS):03d}C{camera:03d}P{subject:03d}R{replication:03d}A{action:03d}"
-        for subject in SUBJECTS
-        for action in range(1, len(ACTIONS) + 1)
-        for replication in REPLICATIONS
-        for camera in CAMERAS
-    )
+    return list(_clips())
 
 
 def make_clip(name: str, *, faults: bool = True) -> Clip:
@@ -95,19 +93,18 @@ def make_clip(name: str, *, faults: bool = True) -> Clip:
 
     Args:
         name: one of :func:`clip_names`.
-        faults: with the sensor's noise, lost joints (NaN) and lost or exchanged bodies; without them the bones keep
-            their lengths to the last digit.
+        faults: the sensor's: noise, lost joints (NaN), lost bodies, bodies in any order. Without them each bone keeps
+            its length, and the performer comes first.
 
     Raises:
         ValueError: the set has no clip of this name.
     """
-    match = _NAME.fullmatch(name)
-    setup, camera, subject, replication, number = map(int, match.groups()) if match else (0,) * 5
-    known = subject in SUBJECTS and camera in CAMERAS and replication in REPLICATIONS and 0 < number <= len(ACTIONS)
-    if not known or setup != 1 + (subject - 1) % len(SETUPS):
+    if name not in _clips():
         raise ValueError(
-            f"the synthetic set has no clip '{name}'; its names are like '{clip_names()[0]}', see clip_names()"
+            f"the synthetic set has no clip '{name}'; its {len(_clips())} names, "
+            f"such as '{clip_names()[0]}', are those of clip_names()"
         )
+    setup, camera, subject, replication, number = _clips()[name]
     rng = np.random.default_rng((SEED, subject, number, replication))
     joints = perform(ACTIONS[number - 1], subject_traits(subject), rng)
     heading = (CAMERAS[2] if replication == 1 else CAMERAS[3]) + rng.normal(0, 12)
@@ -148,17 +145,20 @@ def perform(action: Action, person: Person, rng: np.random.Generator) -> np.ndar
     """One performance, (T, M, V, 3) metres: on the floor y = 0 about the origin, the performer facing z."""
     frames = round(FRAME_RATE * action.seconds / person.tempo * rng.uniform(0.85, 1.18))
     time = np.linspace(0, 1, int(np.clip(frames, *FRAMES)))
-    progress = np.clip((time - rng.uniform(-0.04, 0.06)) / rng.uniform(0.92, 1.04), 0, 1) ** rng.uniform(0.88, 1.14)
+    late, slow, warp = rng.uniform((-0.04, 0.92, 0.88), (0.06, 1.04, 1.14))
+    progress = np.clip((time - late) / slow, 0, 1) ** warp
     beat = time * rng.uniform(0.85, 1.2) + rng.uniform()
 
     def body(move: Move, who: Person) -> np.ndarray:
         angles = STANDING + who.amplitude * rng.uniform(0.94, 1.06) * (move(progress, beat) - STANDING)
-        joints = _on_floor(forward(angles + who.posture + _sway(time, rng), who.offsets), angles[:, INDEX["air"]], who)
-        return joints[:, LAYOUT.mirror] * (-1, 1, 1) if (action.mirror if action.sided else who.left_handed) else joints
+        joints = forward(angles + who.posture + _sway(time, rng), who.offsets)
+        joints = _on_floor(joints, angles[:, INDEX["air"]], who.scale)
+        mirrored = who.left_handed if action.side is None else action.side == "right"
+        return joints[:, LAYOUT.mirror] * (-1, 1, 1) if mirrored else joints
 
     bodies = [body(action.move, person)]
     if action.partner:
-        # A stranger, so that nobody's build is seen in both training and test; uses the same hand, so that hands meet.
+        # A stranger, so that no build is seen in training and test; of the same hand, so that hands meet.
         partner = _draw_person(rng, person.left_handed)
         gap = action.gap * (person.scale + partner.scale) / 2 + rng.normal(0, 0.03)
         bodies.append(body(action.partner, partner) * (-1, 1, -1) + (0, 0, gap))
@@ -175,12 +175,11 @@ def forward(angles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         offsets: of each joint from its parent in the resting posture, (V, 3).
     """
     radians = dict(zip(ANGLES, np.deg2rad(angles).T, strict=True))
-    half_trunk = _turn("y", radians["twist"] / 2) @ _turn("z", -radians["lean"] / 2) @ _turn("x", radians["bend"] / 2)
+    twist, lean, bend = (radians[name] / 2 for name in ("twist", "lean", "bend"))
+    half_trunk = _turn("y", twist) @ _turn("z", -lean) @ _turn("x", bend)
     bends = {"spine_mid": half_trunk, "spine_shoulder": half_trunk, "head": _turn("x", radians["nod"])}
     for side, outwards in (("left", 1), ("right", -1)):
-        lift, plane, roll, elbow, hip, spread, knee, ankle = (
-            radians[f"{side}_{name}"] for name in ("lift", "plane", "roll", "elbow", "hip", "spread", "knee", "ankle")
-        )
+        lift, plane, roll, elbow, hip, spread, knee, ankle = (radians[f"{side}_{name}"] for name in ARM + LEG)
         # Style and sway are added to all angles; a knee or an elbow still bends one way only.
         elbow, knee = np.maximum(elbow, 0), np.maximum(knee, 0)
         bends[f"{side}_elbow"] = (
@@ -194,8 +193,8 @@ def forward(angles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     rotations = {LAYOUT.root: np.eye(3)}
     for v in _PARENTS_FIRST:
         parent = LAYOUT.parents[v]
-        bend = bends.get(LAYOUT.joints[v])
-        rotations[v] = rotations[parent] if bend is None else rotations[parent] @ bend
+        own = bends.get(LAYOUT.joints[v])
+        rotations[v] = rotations[parent] if own is None else rotations[parent] @ own
         positions[:, v] = positions[:, parent] + rotations[v] @ offsets[v]
     return positions
 
@@ -220,11 +219,11 @@ def _sway(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return sway
 
 
-def _on_floor(joints: np.ndarray, air: np.ndarray, person: Person) -> np.ndarray:
+def _on_floor(joints: np.ndarray, air: np.ndarray, scale: float) -> np.ndarray:
     """Carry the body by its feet: the lower one stands still on the floor, and the body moves against it."""
     ankles = joints[:, [_JOINT["left_ankle"], _JOINT["right_ankle"]]]
     toes = joints[:, [_JOINT["left_foot"], _JOINT["right_foot"]]]
-    soles = np.minimum(ankles[..., 1] - _ANKLE_HEIGHT * person.scale, toes[..., 1] - _FOOT_HEIGHT * person.scale)
+    soles = np.minimum(ankles[..., 1] - _ANKLE_HEIGHT * scale, toes[..., 1] - _FOOT_HEIGHT * scale)
     # Within a centimetre the weight passes softly from one foot to the other.
     weight = 1 / (1 + np.exp(np.clip((soles - soles[:, ::-1]) / 0.01, -50, 50)))
     step = -np.diff(ankles, axis=0) * weight[1:, :, None]
@@ -235,13 +234,13 @@ def _on_floor(joints: np.ndarray, air: np.ndarray, person: Person) -> np.ndarray
 
 
 def _seen(joints: np.ndarray, heading: float, height: float, distance: float) -> np.ndarray:
-    """Into the axes of a sensor at a height and distance (metres) that looks down or up at the bodies' middle.
+    """Into the axes of a sensor that looks down or up at the bodies' middle.
 
     Args:
         joints: (T, M, V, 3), the performer facing z.
-        heading: degrees by which the performer faces to the sensor's left of the sensor.
-        height: of the sensor above the floor.
-        distance: of the sensor from the middle of the room.
+        heading: degrees by which the performer faces past the sensor, to the performer's own left.
+        height: of the sensor above the floor, metres.
+        distance: of the sensor from the middle of the room, metres.
     """
     joints = joints @ _turn("y", np.deg2rad([180 + heading]))[0].T + (0, -height, distance)
     tilt = np.arctan2(height - 0.9, distance)
@@ -249,7 +248,7 @@ def _seen(joints: np.ndarray, heading: float, height: float, distance: float) ->
 
 
 def _sense(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a depth sensor makes of it: noise, joints lost for moments, the second body lost, bodies in any order."""
+    """What a sensor makes of it: noise, joints lost for moments, the second body lost, bodies in any order."""
     frames, bodies, count, _ = joints.shape
     spread = np.full((count, 1), 0.002)
     spread[_LEGS], spread[_HANDS] = 0.004, 0.008

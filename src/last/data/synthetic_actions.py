@@ -1,22 +1,24 @@
 """The actions of the synthetic set, written as joint angles over time for a right-handed person.
 
-Many come in pairs that share every pose and differ in motion alone: one is the other reversed in time, mirrored,
+Many come in pairs that share every pose and differ in motion alone: one is the other reversed in time or mirrored,
 or swings the same limb about another axis. Shapes: T frames, D joint angles.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
-# In degrees. The trunk bends forwards, leans and twists to the left. An arm is lifted in a vertical plane (0 ahead, 90 to
-# its own side) and rolls outwards about itself; a thigh is lifted ahead by the hip and spread to its own side.
+# In degrees. The trunk bends forwards, leans and twists to the left. An arm is lifted in a vertical plane (0 ahead,
+# 90 to its own side) and rolls outwards about itself; a thigh is lifted ahead by the hip and spread to its side.
 # Only "air", how high a jump has gone, is in centimetres.
-_ARM = ("lift", "plane", "roll", "elbow")
-_LEG = ("hip", "spread", "knee", "ankle")
+ARM = ("lift", "plane", "roll", "elbow")
+LEG = ("hip", "spread", "knee", "ankle")
 ANGLES = (
     *("bend", "lean", "twist", "nod"),
-    *(f"{side}_{name}" for side in ("left", "right") for name in _ARM + _LEG),
+    *(f"{side}_{name}" for side in ("left", "right") for name in ARM + LEG),
     "air",
 )
 INDEX = {name: d for d, name in enumerate(ANGLES)}
@@ -48,9 +50,9 @@ def ease(t: np.ndarray, start: float, end: float) -> np.ndarray:
 
 
 def through(t: np.ndarray, *keys: tuple[float, np.ndarray]) -> np.ndarray:
-    """Pass from posture to posture, each reached at its time and held before the first and after the last, (T, D)."""
+    """Pass from posture to posture, each reached at its time; the first and the last are held, (T, D)."""
     angles = np.repeat(keys[0][1][None], len(t), axis=0)
-    for (start, before), (end, after) in zip(keys, keys[1:], strict=False):
+    for (start, before), (end, after) in pairwise(keys):
         angles += ease(t, start, end)[:, None] * (after - before)
     return angles
 
@@ -102,14 +104,14 @@ def _while_held(t: np.ndarray) -> np.ndarray:
 def wave(t: np.ndarray, beat: np.ndarray) -> np.ndarray:
     """Wave a hand from side to side, beside the head."""
     angles = _forearm_up(t)
-    angles[:, INDEX["right_elbow"]] += 30 * _while_held(t) * swing(4, beat)
+    angles[:, INDEX["right_elbow"]] += 32 * _while_held(t) * swing(3, beat)
     return angles
 
 
 def knock(t: np.ndarray, beat: np.ndarray) -> np.ndarray:
     """Knock at a door: the forearm of a wave, swung to the front and back."""
     angles = _forearm_up(t)
-    angles[:, INDEX["right_roll"]] += 30 * _while_held(t) * swing(4, beat)
+    angles[:, INDEX["right_roll"]] += 32 * _while_held(t) * swing(5, beat)
     return angles
 
 
@@ -232,13 +234,12 @@ class Action:
     Attributes:
         name: in plain words.
         seconds: usual duration.
-        move: what the performer does: progress (T,) from 0 to 1 and beat (T,), the same at the person's own pace
+        move: what the performer does: from progress (T,), 0 to 1, and beat (T,), the same at the person's own pace
             and from any phase, to joint angles (T, D).
         partner: what the second person does, or None where there is none.
         gap: metres between two persons as they start.
         reverse: played backwards.
-        mirror: left and right exchanged.
-        sided: left or right is what the action means, so that a left-handed person does the same.
+        side: to which the action goes, as its move is written or mirrored; None: left-handed persons mirror it.
     """
 
     name: str
@@ -247,8 +248,7 @@ class Action:
     partner: Move | None = None
     gap: float = 0.0
     reverse: bool = False
-    mirror: bool = False
-    sided: bool = False
+    side: Literal["left", "right"] | None = None
 
 
 ACTIONS = (
@@ -262,8 +262,8 @@ ACTIONS = (
     Action("circle an arm forwards", 2.6, circle_arm, reverse=True),
     Action("walk forwards", 2.4, walk),
     Action("walk backwards", 2.4, walk, reverse=True),
-    Action("step to the left", 2.6, step_left, sided=True),
-    Action("step to the right", 2.6, step_left, mirror=True, sided=True),
+    Action("step to the left", 2.6, step_left, side="left"),
+    Action("step to the right", 2.6, step_left, side="right"),
     Action("jump up", 2.0, jump),
     Action("squat", 2.8, squat),
     Action("shake hands", 3.0, shake_hands, shake_hands, gap=0.98),

@@ -1,7 +1,5 @@
 """What a network costs: parameters and multiply-accumulates."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,9 +34,8 @@ def count_macs(
     layout = load_layout(layout) if isinstance(layout, str) else layout
     with torch.device("meta"):
         model = create_model(name, num_classes, layout, **settings).eval()
-        streams: Sequence[str] = model.streams
         shape = (1, layout.dimensions, frames, len(layout.joints), bodies)
-        x = {stream: torch.empty(shape) for stream in streams}
+        x = {stream: torch.empty(shape) for stream in model.streams}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
     return counter.get_total_flops() // 2

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from last.models.layers.attention import STJointAttention
 from last.models.layers.bodies import Bodies, fold_bodies, mean_over_bodies
 from last.models.layers.temporal_conv import residual, separable_tcn
-from last.models.registry import register
+from last.models.registry import Network, register
 from last.skeleton import Layout, spatial_partition
 from last.streams import STREAMS
 
@@ -42,6 +42,8 @@ class StreamFusion(nn.Module):
 
 class DirectionalGCNConv(nn.Module):
     """Graph convolution with a softmax over the graph's subsets for each input channel, then one 1x1 convolution."""
+
+    graph: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, graph: Tensor):
         super().__init__()
@@ -90,7 +92,7 @@ class LightGCNBlock(nn.Module):
         return (y + self.residual(x)).relu()
 
 
-class LastE(nn.Module):
+class LastE(Network):
     """LAST-E.
 
     Args:
@@ -138,8 +140,8 @@ class LastE(nn.Module):
             streams: stream name to (N, C, T, V, M).
             mask: which bodies are present, (N, M) bool; None means all.
         """
-        count = streams[self.streams[0]].shape[0] if self.streams[0] in streams else 0
         x, owner = fold_bodies(streams, mask, self.streams, self.bodies)
+        count = len(streams[self.streams[0]])
         features = self.blocks(self.fusion(x)).mean((2, 3))
         return self.classifier(self.dropout(mean_over_bodies(features, owner, count)))
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from last.models.layers.attention import STJointAttention
 from last.models.layers.bodies import Bodies, fold_bodies, mean_over_bodies
 from last.models.layers.temporal_conv import residual, separable_tcn
-from last.models.registry import register
+from last.models.registry import Network, register
 from last.skeleton import Layout, spatial_partition
 from last.streams import STREAMS
 
@@ -22,6 +22,8 @@ class AdaptiveGraphConv(nn.Module):
 
     After 2s-AGCN (Shi et al., CVPR 2019).
     """
+
+    graph: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, graph: Tensor):
         super().__init__()
@@ -34,11 +36,11 @@ class AdaptiveGraphConv(nn.Module):
         )
 
     def learned_graph(self) -> Tensor:
-        """|L|, symmetrically normalised, (V, V); zero rows stay zero."""
-        weights = self.learned.abs()
-        # The square root of the degree has no slope at zero, where the matrix starts.
-        degree = weights.sum(1) + 1e-6
-        scale = degree.rsqrt()
+        """|L|, symmetrically normalised, every entry in [0, 1], (V, V)."""
+        # abs() has no slope at zero, where the matrix starts, and would hold it there for ever.
+        weights = torch.where(self.learned >= 0, self.learned, -self.learned)
+        # A degree below one is left as it is: divided by it, the first step away from zero would be a leap to one.
+        scale = weights.sum(1).clamp(min=1).rsqrt()
         return scale[:, None] * weights * scale
 
     def dynamic_graph(self, x: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ class Backbone(nn.Module):
         return self.classifier(self.dropout(self.blocks(x).mean((2, 3))))
 
 
-class LastV2(nn.Module):
+class LastV2(Network):
     """LAST-v2: each stream passes the backbone on its own; logits are summed over streams, averaged over bodies.
 
     Args:
@@ -171,8 +173,8 @@ class LastV2(nn.Module):
             streams: stream name to (N, C, T, V, M).
             mask: which bodies are present, (N, M) bool; None means all.
         """
-        count = streams[self.streams[0]].shape[0] if self.streams[0] in streams else 0
         x, owner = fold_bodies(streams, mask, self.streams, self.bodies)
+        count = len(streams[self.streams[0]])
         parts = [norm(x[:, s]) for s, norm in enumerate(self.norms)]
         if len(self.backbones) == 1:  # one batch, so that BatchNorm has the same statistics in training as after it
             logits = self.backbones[0](torch.cat(parts)).unflatten(0, (len(parts), -1)).sum(0)

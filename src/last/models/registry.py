@@ -2,12 +2,27 @@
 
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 
 from torch import nn
 
 from last.skeleton import Layout, load_layout
 
-Builder = Callable[..., nn.Module]
+
+class Network(nn.Module):
+    """What every registered network is.
+
+    Called with streams, name to (N, C, T, V, M), and the present bodies, (N, M) bool or None for all, it returns
+    scores before softmax, (N, classes).
+
+    Attributes:
+        streams: the inputs that it takes, by name.
+    """
+
+    streams: tuple[str, ...]
+
+
+Builder = Callable[..., Network]
 _BUILDERS: dict[str, Builder] = {}
 
 # The names that the original's commands use.
@@ -22,7 +37,7 @@ ALIASES = {
 }
 
 
-def register(builder: Builder) -> Builder:
+def register(builder: FunctionType) -> FunctionType:
     """Make a builder known under its function's name."""
     _BUILDERS[builder.__name__] = builder
     return builder
@@ -46,7 +61,7 @@ def canonical_name(name: str) -> str:
     return plain
 
 
-def create_model(name: str, num_classes: int = 60, layout: Layout | str = "ntu", **settings) -> nn.Module:
+def create_model(name: str, num_classes: int = 60, layout: Layout | str = "ntu", **settings) -> Network:
     """Build a network with fresh weights.
 
     Args:

@@ -83,15 +83,15 @@ def draw_curves(history: Sequence[Mapping[str, float]], out: Path) -> None:
         )
     figure = Figure(figsize=(3.6 * len(panels), 2.7), layout="constrained")
     colours = {"train": SIDES["left"], "validation": SIDES["right"]}
-    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for part, curve in curves.items():
+    for axes, title in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for part, curve in panels[title].items():
             marker = "o" if len(curve) < 20 else ""
             axes.plot(*curve.T, color=colours[part], label=part, linewidth=1.4, marker=marker, markersize=2.5)
         _plain(axes)
         axes.grid(axis="y", color=PALE)
         axes.set_xlabel("epoch", fontsize=8, color=INK)
         axes.set_title(title, fontsize=9, color=INK, loc="left")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     _write(out, _png(figure))
 

@@ -22,8 +22,6 @@ INK, QUIET, PALE = "#222222", "#707070", "#f5f5f5"
 # Blue and vermilion of Okabe and Ito, which every kind of colour vision tells apart, and grey.
 SIDES = {"left": "#0072b2", "right": "#d55e00", "trunk": "#4d4d4d"}
 
-# Layouts in three dimensions whose axes are an image's, x to the right and y down; all others are a Kinect's.
-_IMAGE_AXES = {"sbu15", "mediapipe33", "hand21"}
 _GIF_FRAMES = 60
 
 
@@ -50,7 +48,7 @@ def as_seen(clip: Clip, layout: Layout) -> np.ndarray:
             f"clip '{clip.name}' has no joint in any of its {clip.frames} frames, so nothing to draw; "
             "check the file that it was read from"
         )
-    image_axes = layout.dimensions == 2 or layout.name in _IMAGE_AXES
+    image_axes = layout.dimensions == 2 or layout.y_down
     return points * ((1, -1, -1) if image_axes else (-1, 1, -1))
 
 

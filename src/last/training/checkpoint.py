@@ -1,4 +1,4 @@
-"""Files of a run: weights that say what they are, and checkpoints for an exact resume. Both are written whole or not at all."""
+"""Weights that say what they are, and checkpoints for an exact resume, written whole or not at all."""
 
 import json
 from collections.abc import Mapping
@@ -63,8 +63,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     missing, extra = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     if missing or extra:
         raise CheckpointError(
-            f"{source} belongs to another network: it lacks {len(missing)} of the tensors ({', '.join(missing[:3])}) and "
-            f"has {len(extra)} others ({', '.join(extra[:3])})"
+            f"{source} belongs to another network: it lacks {len(missing)} of the tensors ({', '.join(missing[:3])}) "
+            f"and has {len(extra)} others ({', '.join(extra[:3])})"
         )
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:

@@ -175,7 +175,6 @@ class Trainer:
         self.model.train()
         order = self._order(progress.epoch)
         size = self.config.batch_size * self.config.accumulate
-        lr = self.optimizer.param_groups[0]["lr"]
         totals = torch.tensor([progress.loss, progress.correct], dtype=torch.float64, device=self.device)
         losses: list[Tensor] = []
         first_unchecked = progress.step
@@ -209,7 +208,7 @@ class Trainer:
         settle()
         return {
             "epoch": progress.epoch + 1,
-            "lr": lr,
+            "lr": self.optimizer.param_groups[0]["lr"],
             "train_loss": progress.loss / progress.seen,
             "train_top1": 100 * progress.correct / progress.seen,
             "seconds": progress.seconds + time.perf_counter() - start,
@@ -268,8 +267,8 @@ class Trainer:
         names = [self.clip_name(i) for i in order[step * size : (step + 1) * size].tolist()]
         raise TrainingError(
             f"the loss is not finite in epoch {self.progress.epoch + 1}, step {step + 1}, on the clips "
-            f"{', '.join(names)}; the checkpoint of the last complete epoch is kept. Look at these clips with 'last data "
-            "show', or train with a lower --lr"
+            f"{', '.join(names)}; the checkpoint of the last complete epoch is kept. Look at these clips with "
+            "'last data show', or train with a lower --lr"
         )
 
     def save(self, path: Path) -> None:

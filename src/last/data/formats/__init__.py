@@ -37,7 +37,7 @@ class Found:
     stamp: int
 
 
-FORMATS = {
+FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
         Format("ntu", ".skeleton", "ntu", ntu.read),

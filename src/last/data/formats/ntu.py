@@ -41,7 +41,7 @@ def read(source: Source | Path | str) -> Clip:
     ids = {body: m for m, body in enumerate(dict.fromkeys(bodies))}
     if len(frames) * len(ids) > MAX_ROWS:
         raise FormatError(
-            f"{source} holds {len(frames)} frames of {len(ids)} bodies, at most {MAX_ROWS} in all are read"
+            f"{source} holds {len(frames)} frames of {len(ids)} bodies, expected a product of at most {MAX_ROWS}"
         )
     joints = np.full((len(frames), len(ids), JOINTS, 3), np.nan, dtype=np.float32)
     time = np.repeat(np.arange(len(frames)), frames)
@@ -90,10 +90,10 @@ def _outline(lines: list[str], source: Source) -> tuple[list[int], list[str], li
             bodies.append(fields[0])
             first_lines.append(at)
             at += JOINTS
+            if at > len(lines):
+                raise FormatError(f"{source} ends at line {len(lines)} within a body; the file is truncated")
         if len(set(bodies[first:])) != present:
             raise FormatError(f"{source}, line {at}: two bodies of frame {t} have the same tracking id")
-    if at > len(lines):
-        raise FormatError(f"{source} ends at line {len(lines)} within a body; the file is truncated")
     if at < len(lines):
         raise _wrong(source, at + 1, lines, f"the end of the file after {promised} frames")
     return frames, bodies, first_lines

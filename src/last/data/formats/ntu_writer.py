@@ -1,7 +1,7 @@
 """Writes a clip as an NTU RGB+D ``.skeleton`` text file, with all the fields of the original.
 
-What a clip does not hold is derived: the pixels by the Kinect v2's cameras as fitted to files of NTU RGB+D, the
-orientations as the shortest turn of y onto each bone, as the Kinect's own have it but for the twist.
+What a clip does not hold is derived: pixels by the Kinect v2's cameras, as fitted to files of NTU RGB+D;
+orientations as the shortest turn of y onto each bone, which is the Kinect's own but for the twist.
 """
 
 from pathlib import Path
@@ -26,8 +26,8 @@ _JOINT_LINE = " ".join(["%.9g"] * 3 + ["%.7g"] * 8 + ["%d"])
 def write(clip: Clip, path: Path, newline: Literal["\n", "\r\n"] = "\n") -> None:
     """Write ``clip`` to ``path``.
 
-    A body that is NaN throughout a frame is left out of it. A joint that alone is absent lies at zero, its tracking
-    state 0 (lost).
+    A body that is NaN throughout a frame is left out of it. A joint that alone is absent lies at zero, with the
+    tracking state 0 (lost).
 
     Raises:
         ValueError: the clip has another layout than ``ntu``.
@@ -36,11 +36,11 @@ def write(clip: Clip, path: Path, newline: Literal["\n", "\r\n"] = "\n") -> None
         raise ValueError(
             f"clip '{clip.name}' has the layout '{clip.layout}'; a .skeleton file takes only '{_LAYOUT.name}'"
         )
-    lost = np.isnan(clip.joints).any(axis=-1)
+    lost = np.asarray(np.isnan(clip.joints).any(axis=-1))
     fields = _fields(np.where(lost[..., None], 0, clip.joints).astype(np.float64), lost)
     count = len(_LAYOUT.joints)
     lines = [str(clip.frames)]
-    for t, present in enumerate(~lost.all(axis=-1)):
+    for t, present in enumerate(np.logical_not(lost.all(axis=-1))):
         lines.append(str(np.count_nonzero(present)))
         for m in np.flatnonzero(present):
             lines += [f"{FIRST_ID + m} 0 1 1 1 1 0 0 0 2", str(count)]

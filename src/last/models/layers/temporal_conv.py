@@ -6,7 +6,10 @@ KERNEL = 9
 
 
 def separable_tcn(channels: int, stride: int, dilation: int = 1) -> nn.Sequential:
-    """BatchNorm, ReLU, depthwise 9x1 (stride and dilation here), 1x1, BatchNorm: (N, C, T, V) -> (N, C, T/stride, V)."""
+    """BatchNorm, ReLU, depthwise 9x1 with the stride and dilation, 1x1, BatchNorm.
+
+    The network takes (N, C, T, V) to (N, C, T/stride, V).
+    """
     return nn.Sequential(
         nn.BatchNorm2d(channels),
         nn.ReLU(),

@@ -1,0 +1,74 @@
+"""Fixtures shared by the tests: tiny clips of a tiny skeleton, and a store of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from last.data.batches import DeviceClips
+from last.data.clip import Clip
+from last.data.store import ClipStore, StoreWriter
+from last.skeleton import Layout
+
+torch.set_num_threads(1)
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data, outside the project."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real data is not at {SHARED_DATA}; get it from its owners to run this test")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def stick() -> Layout:
+    """Five joints: a trunk of three, and a hand on either side of its top."""
+    return Layout("stick", ("base", "middle", "top", "left_hand", "right_hand"), (0, 0, 1, 2, 2), 1, 3)
+
+
+def make_clips(layout: Layout, count: int = 16, classes: int = 2, bodies: int = 1, seed: int = 0) -> list[Clip]:
+    """Clips of 6 to 12 frames; the classes differ in the direction in which the left hand moves."""
+    rng = np.random.default_rng(seed)
+    clips = []
+    for i in range(count):
+        frames = int(rng.integers(6, 13))
+        rest = rng.normal(0, 1, (1, bodies, len(layout.joints), layout.dimensions))
+        joints = np.repeat(rest, frames, axis=0) + rng.normal(0, 0.01, (frames, *rest.shape[1:]))
+        joints[:, :, 3, i % classes % layout.dimensions] += np.linspace(0, 2, frames)[:, None]
+        clips.append(Clip(joints.astype(np.float32), f"clip{i:02d}", layout.name, i % classes, subject=i // 4))
+    return clips
+
+
+@pytest.fixture(scope="session")
+def clips(stick: Layout) -> list[Clip]:
+    """Sixteen clips of one body, two classes."""
+    return make_clips(stick)
+
+
+@pytest.fixture
+def device_clips(clips: list[Clip]) -> DeviceClips:
+    """The clips on the CPU."""
+    return DeviceClips.from_clips(clips, "cpu")
+
+
+@pytest.fixture
+def ucla_like(tmp_path: Path) -> ClipStore:
+    """A store in NW-UCLA's layout and protocol: views 1 to 3 of ten classes, 60 tiny clips."""
+    from last.data.datasets import load_dataset
+    from last.skeleton import load_layout
+
+    layout = load_layout("kinect20")
+    classes = load_dataset("nw_ucla").classes
+    rng = np.random.default_rng(0)
+    with StoreWriter(tmp_path / "ucla_like", layout, classes) as writer:
+        for i in range(60):
+            joints = rng.normal(0, 1, (int(rng.integers(4, 9)), 1, 20, 3)).astype(np.float32)
+            writer.append(Clip(joints, f"clip{i:02d}", layout.name, i % 10, subject=i % 6, camera=1 + i // 20))
+    return ClipStore.open(tmp_path / "ucla_like")

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from last.config import ConfigError
+from last.data.augment import Augmentation
+from last.data.batches import DeviceClips, Pipeline, sample_times
+from last.data.clip import Clip
+from last.data.store import ClipStore, StoreWriter
+
+
+def ramp(frames, bodies=1, name="ramp"):
+    """Joint v of body m in frame t lies at (t, m, v)."""
+    t, m, v = np.meshgrid(np.arange(frames), np.arange(bodies), np.arange(5), indexing="ij")
+    return Clip(np.stack([t, m, v], axis=-1).astype(np.float32), name, "stick")
+
+
+def test_gather_finds_every_joint_of_every_body():
+    clips = DeviceClips.from_clips([ramp(4), ramp(3, bodies=2), ramp(5)], "cpu")
+    index, times = torch.tensor([1, 2]), torch.tensor([[0.0, 1.0, 2.0], [0.0, 2.0, 4.0]])
+    x, mask = clips.gather(index, times, max_bodies=2)
+    assert x.shape == (2, 3, 3, 5, 2)
+    assert mask.tolist() == [[True, True], [True, False]]
+    for n in range(2):
+        for t in range(3):
+            for v in range(5):
+                for m in range(2):
+                    expected = [times[n, t].item(), m, v] if mask[n, m] else [0, 0, 0]
+                    assert x[n, :, t, v, m].tolist() == expected
+
+
+def test_gather_interpolates_between_frames():
+    clips = DeviceClips.from_clips([ramp(4)], "cpu")
+    x, _ = clips.gather(torch.tensor([0]), torch.tensor([[0.25, 2.5, 3.0]]), max_bodies=1)
+    torch.testing.assert_close(x[0, 0, :, 0, 0], torch.tensor([0.25, 2.5, 3.0]))
+
+
+def test_gather_leaves_surplus_bodies_out():
+    clips = DeviceClips.from_clips([ramp(3, bodies=3)], "cpu")
+    x, mask = clips.gather(torch.tensor([0]), torch.zeros(1, 2), max_bodies=2)
+    assert x.shape[-1] == mask.shape[1] == 2
+
+
+def test_a_store_gives_the_same_as_its_clips(tmp_path, stick):
+    clips = [ramp(4, name="a"), ramp(3, bodies=2, name="b"), ramp(1, name="c")]
+    with StoreWriter(tmp_path / "store", stick, ["x"]) as writer:
+        for clip in clips:
+            writer.append(Clip(clip.joints, clip.name, clip.layout, label=0))
+    chosen = np.array([2, 1])
+    stored = DeviceClips.from_store(ClipStore.open(tmp_path / "store"), chosen, "cpu")
+    direct = DeviceClips.from_clips([clips[i] for i in chosen], "cpu")
+    for key in ("rows", "offset", "frames", "bodies"):
+        assert torch.equal(getattr(stored, key), getattr(direct, key))
+    assert stored.labels.tolist() == [0, 0]
+
+
+@given(
+    frames=st.lists(st.integers(1, 300), min_size=1, max_size=5),
+    count=st.integers(2, 80),
+    low=st.floats(0.1, 1),
+    jitter=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_samples_stay_within_true_lengths_and_in_order(frames, count, low, jitter, seed):
+    lengths = torch.tensor(frames)
+    times = sample_times(lengths, count, (low, 1.0), jitter, torch.Generator().manual_seed(seed))
+    assert times.shape == (len(frames), count)
+    assert (times >= 0).all()
+    assert (times <= (lengths - 1).unsqueeze(1) + 1e-3).all()
+    assert (times.diff(dim=1) >= -1e-3).all()
+
+
+def test_crops_keep_their_fraction_and_move():
+    times = sample_times(torch.full((200,), 101), 10, (0.5, 0.8), False, torch.Generator().manual_seed(0))
+    kept = (times[:, -1] - times[:, 0]) / 100
+    assert 0.5 <= kept.min() < 0.55
+    assert 0.75 < kept.max() <= 0.8001
+    assert times[:, 0].max() > 30
+
+
+def test_a_short_clip_never_gives_a_motionless_crop(stick):
+    # Padded to 300 frames and cropped without its true length, a clip of ten frames would mostly stand still.
+    clips = DeviceClips.from_clips([ramp(10), ramp(300)], "cpu")
+    pipeline = Pipeline(stick, frames=16, augmentation=Augmentation(crop=(0.5, 1.0)))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        streams, _ = pipeline.train(clips, torch.tensor([0]), generator)
+        moved = streams["velocity"][0, 0, :-1, 0, 0]
+        assert (moved > 0.2).all()
+
+
+def test_evaluation_takes_the_whole_clip(stick):
+    clips = DeviceClips.from_clips([ramp(10), ramp(33)], "cpu")
+    streams, _ = Pipeline(stick, frames=8).evaluate(clips, torch.tensor([0, 1]))
+    first_joint = streams["joint"][:, 0, :, 0, 0]
+    torch.testing.assert_close(first_joint[:, -1] - first_joint[:, 0], torch.tensor([9.0, 32.0]))
+
+
+def test_test_time_crops_run_from_the_beginning_to_the_end(stick):
+    clips = DeviceClips.from_clips([ramp(101)], "cpu")
+    pipeline = Pipeline(stick, frames=8, origin="first_frame", streams=("joint",))
+    whole = [pipeline.evaluate(clips, torch.tensor([0]), crop, 3)[0]["joint"][0, 0, -1, 0, 0].item() for crop in range(3)]
+    assert whole == pytest.approx([90, 90, 90], abs=1e-3)  # each spans 90 %, from its own first frame
+
+
+def test_a_clip_of_one_frame_passes(stick):
+    clips = DeviceClips.from_clips([ramp(1)], "cpu")
+    streams, _ = Pipeline(stick, frames=8, normalise=("torso", "minmax")).evaluate(clips, torch.tensor([0]))
+    assert all(stream.isfinite().all() for stream in streams.values())
+    assert not streams["velocity"].any()
+
+
+def test_absent_bodies_stay_zero_under_augmentation(stick):
+    clips = DeviceClips.from_clips([ramp(6, bodies=2), ramp(6)], "cpu")
+    settings = Augmentation(rotation=(30, 30, 30), noise=0.5, shear=0.2)
+    streams, mask = Pipeline(stick, frames=4, augmentation=settings).train(
+        clips, torch.tensor([1]), torch.Generator().manual_seed(0)
+    )
+    assert mask.tolist() == [[True, False]]
+    assert not streams["bone"][..., 1].any()
+    assert not streams["velocity"][..., 1].any()
+
+
+def test_normalisation_of_the_pose_comes_before_augmentation_and_of_the_range_after(device_clips, stick):
+    index = torch.arange(16)
+    settings = Augmentation(scale=0.5)
+    scaled, _ = Pipeline(stick, frames=8, normalise=("torso",), augmentation=settings).train(
+        device_clips, index, torch.Generator().manual_seed(0)
+    )
+    trunk = (scaled["joint"][:, :, :, 1, 0] - scaled["joint"][:, :, :, 0, 0]).norm(dim=1).mean(1)
+    assert trunk.std() > 0.1  # torso length is one before the scaling, so the scaling shows
+    boxed, _ = Pipeline(stick, frames=8, normalise=("minmax",), augmentation=settings).train(
+        device_clips, index, torch.Generator().manual_seed(0)
+    )
+    joint = boxed["joint"]
+    torch.testing.assert_close(joint.amax((2, 3, 4)) - joint.amin((2, 3, 4)), torch.full((16, 3), 2.0))
+
+
+def test_an_unknown_normalisation_is_refused(stick):
+    with pytest.raises(ConfigError, match="'torsoo', expected any of torso, front, minmax"):
+        Pipeline(stick, normalise=("torsoo",))

@@ -1,0 +1,101 @@
+"""Cleaning keeps the bodies that act, fills the gaps, and counts both."""
+
+from collections import Counter
+
+import numpy as np
+
+from last.data.clean import CleanOptions, clean
+from last.data.clip import Clip
+from last.skeleton import load_layout
+
+NTU = load_layout("ntu")
+
+
+def upright(frames: int, motion: float, seed: int = 0) -> np.ndarray:
+    """A body (T, V, C), 1.7 m high and at most 1 m wide, that moves along z by ``motion`` metres in all."""
+    x = np.random.default_rng(seed).uniform(-0.5, 0.5, size=(25, 3)).astype(np.float32) + 3
+    x[:, 1] = np.linspace(0.1, 1.8, 25)
+    x = np.repeat(x[None], frames, axis=0)
+    x[:, :, 2] += np.linspace(0, motion, frames)[:, None]
+    return x
+
+
+def run(*bodies: np.ndarray) -> tuple[Clip | None, Counter[str]]:
+    clip = Clip(np.stack(bodies, axis=1), "a", "ntu", label=1)
+    return clean(clip, NTU, CleanOptions())
+
+
+def test_a_clean_clip_stays_as_it_is():
+    body = upright(20, 1)
+    clip, counts = run(body)
+    assert clip is not None and np.array_equal(clip.joints[:, 0], body) and clip.label == 1 and not counts
+
+
+def test_the_most_moving_bodies_are_kept_in_order_of_motion():
+    still, slow, fast = (upright(20, motion) for motion in (0, 1, 2))
+    clip, counts = run(still, slow, fast)
+    assert clip is not None and counts == {"bodies dropped as surplus": 1}
+    assert np.array_equal(clip.joints, np.stack([fast, slow], axis=1))
+
+
+def test_a_short_body_is_dropped_but_never_the_last_one():
+    glimpse = upright(20, 5)
+    glimpse[11:] = np.nan
+    clip, counts = run(glimpse, upright(20, 1))
+    assert clip is not None and clip.bodies == 1 and counts == {"bodies dropped as too short": 1}
+    clip, counts = run(glimpse)
+    assert clip is not None and clip.frames == 11 and counts == {"frames trimmed": 9}
+
+
+def test_a_body_too_wide_to_be_a_person_is_dropped():
+    chair = upright(20, 5)
+    chair[..., 0] *= 4
+    clip, counts = run(chair, upright(20, 1))
+    assert clip is not None and clip.bodies == 1 and counts == {"bodies dropped as too wide": 1}
+    assert np.array_equal(clip.joints[:, 0], upright(20, 1))
+
+
+def test_frames_without_anybody_are_trimmed_at_the_ends_and_filled_inside():
+    body = upright(20, 1.9)
+    gapped = body.copy()
+    gapped[[0, 1, 19]] = np.nan
+    gapped[8:11] = 0
+    clip, counts = run(gapped)
+    assert clip is not None and counts == {"frames trimmed": 3, "joints filled": 75}
+    np.testing.assert_allclose(clip.joints[:, 0], body[2:19], rtol=1e-5)
+
+
+def test_a_body_that_comes_late_and_goes_early_is_held():
+    late = upright(30, 1, seed=1)
+    late[:5] = late[20:] = np.nan
+    clip, counts = run(upright(30, 2), late)
+    assert clip is not None and clip.frames == 30 and counts == {"joints filled": 15 * 25}
+    assert (clip.joints[:5, 1] == late[5]).all() and (clip.joints[20:, 1] == late[19]).all()
+
+
+def test_joints_that_never_show_take_their_parents_place():
+    body = upright(20, 1)
+    elbow, wrist = NTU.joints.index("left_elbow"), NTU.joints.index("left_wrist")
+    body[:, [elbow, wrist]] = np.nan
+    clip, counts = run(body)
+    assert clip is not None and counts == {"joints filled": 40}
+    shoulder = body[:, NTU.joints.index("left_shoulder")]
+    assert np.array_equal(clip.joints[:, 0, elbow], shoulder) and np.array_equal(clip.joints[:, 0, wrist], shoulder)
+    body[:, 0] = np.inf
+    clip, _ = run(body)
+    assert clip is not None and np.isfinite(clip.joints).all()
+
+
+def test_a_skeleton_relative_to_its_root_keeps_the_root_at_zero():
+    body = upright(20, 1)
+    centred = body - body[:, :1]
+    clip, counts = run(centred)
+    assert clip is not None and np.array_equal(clip.joints[:, 0], centred) and not counts
+    centred[5:7] = 0
+    clip, counts = run(centred)
+    assert clip is not None and not clip.joints[:, 0, 0].any() and counts == {"joints filled": 2 * 25}
+
+
+def test_nobody_is_left_of_an_empty_clip():
+    clip, counts = run(np.zeros((5, 25, 3), np.float32))
+    assert clip is None and not counts

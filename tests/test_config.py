@@ -1,0 +1,139 @@
+import dataclasses
+
+import pytest
+
+from last import config as module
+from last.config import Config, ConfigError, available, detect_environment, from_dict, load_config, with_overrides
+from last.models import list_models
+
+
+@pytest.mark.parametrize("name", available("model"))
+def test_every_model_file_loads_and_names_itself(name):
+    assert load_config(model=name).model.name == name
+
+
+def test_every_model_has_a_file_and_the_reverse():
+    assert set(available("model")) == set(list_models())
+
+
+@pytest.mark.parametrize("name", available("data"))
+def test_every_data_file_loads_with_its_recipe(name):
+    config = load_config(dataset=name)
+    assert config.data.name == name
+    assert config.training.recipe in available("training")
+
+
+@pytest.mark.parametrize("name", available("training"))
+def test_every_recipe_loads_and_names_itself(name):
+    assert load_config(recipe=name).training.recipe == name
+
+
+@pytest.mark.parametrize("name", available("environment"))
+def test_every_environment_sets_paths_workers_and_batch_size_alone(name):
+    assert load_config(environment=name).environment.name == name
+    content = module.read_yaml(module.find("environment", name))
+    assert set(content) == {"environment"}
+    assert set(content["environment"]) == {"name", "data_root", "runs_root", "workers", "batch_size"}
+
+
+def test_later_files_win_and_say_so():
+    config = load_config("last_e_small", "nw_ucla", environment="local", overrides={"training.lr": "0.3"})
+    assert config.training.lr == 0.3
+    assert config.origins["training.lr"] == "command line"
+    assert config.origins["training.ema"] == "configs/training/nw_ucla.yaml"
+    assert config.origins["data.max_bodies"] == "configs/data/nw_ucla.yaml"
+    assert config.origins["model.name"] == "configs/model/last_e_small.yaml"
+    assert config.origins["environment.workers"] == "configs/environment/local.yaml"
+    assert config.origins["data.test_crops"] == "built-in default"
+
+
+def test_the_originals_recipe_stays_available():
+    config = load_config(dataset="nw_ucla", recipe="default")
+    assert (config.training.lr, config.training.batch_size, config.training.seed) == (0.01, 16, 42)
+    assert config.data.name == "nw_ucla"
+
+
+def test_a_users_own_files_work(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("training:\n  recipe: mine\n  lr: 1e-3\n  rotation: [1, 2, 3]\n")
+    config = load_config(recipe=str(recipe))
+    assert config.training.lr == 0.001  # YAML reads 1e-3 as text
+    assert config.training.rotation == (1.0, 2.0, 3.0)
+    assert config.origins["training.lr"] == str(recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("training:\n  learning_rate: 1", r"unknown key 'training.learning_rate' in .*mine.yaml"),
+        ("training:\n  epoch: 1", r"did you mean 'epochs'"),
+        ("train:\n  lr: 1", r"unknown section 'train' in .*did you mean 'training'"),
+        ("training:\n  epochs: many", r"training.epochs in .*mine.yaml is 'many', expected a whole number"),
+        ("training:\n  epochs: 1.5", "expected a whole number"),
+        ("training:\n  amp: 1", "expected true or false"),
+        ("training:\n  amp: yes please", "expected true or false"),
+        ("training:\n  lr: true", "expected a number"),
+        ("training:\n  crop: 0.5", r"expected a list of 2 values \(a number, a number\)"),
+        ("training:\n  crop: [0.5, 0.6, 0.7]", "expected a list of 2 values"),
+        ("training:\n  crop: [0.9, 0.1]", "shortest and a longest fraction"),
+        ("training:\n  class_weights: heavy", "expected one of none, balanced"),
+        ("training:\n  batch_size: 0", "is 0, expected 1 to"),
+        ("training:\n  clip_norm: none please", "expected a number or none"),
+        ("data:\n  normalise: {a: 1}", "expected a list of text values"),
+        ("training: 3", "expected keys with values"),
+        ("[1, 2]", "holds list, expected a mapping"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_a_wrong_file_is_told_with_file_and_key(tmp_path, text, sentence):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(recipe=str(recipe))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("training.crop", "0.7,1", (0.7, 1.0)),
+        ("training.crop", "[0.7, 1]", (0.7, 1.0)),
+        ("training.clip_norm", "none", None),
+        ("training.amp", "true", True),
+        ("model.streams", "joint,bone", ("joint", "bone")),
+        ("model.share_backbone", "false", False),
+        ("data.normalise", "[]", ()),
+    ],
+)
+def test_command_line_text_becomes_values(key, text, value):
+    section, name = key.split(".")
+    assert getattr(getattr(load_config(overrides={key: text}), section), name) == value
+
+
+def test_unknown_names_offer_the_nearest():
+    with pytest.raises(ConfigError, match="no data configuration 'nw_ucl' .did you mean 'nw_ucla'"):
+        load_config(dataset="nw_ucl")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(recipe="absent.yaml")
+
+
+def test_a_configuration_survives_its_plain_form():
+    config = load_config("last_v2_base", "ntu120", overrides={"training.seed": 5})
+    assert from_dict(config.to_dict(), "a file") == config
+
+
+def test_overriding_leaves_the_rest():
+    config = load_config(dataset="nw_ucla")
+    changed = with_overrides(config, {"data.path": "elsewhere"})
+    assert changed == dataclasses.replace(config, data=dataclasses.replace(config.data, path="elsewhere"))
+    assert with_overrides(config, {}) == config
+
+
+def test_kaggle_is_detected(monkeypatch):
+    monkeypatch.setattr(module.Path, "is_dir", lambda self: str(self) == "/kaggle")
+    assert detect_environment() == "kaggle"
+    monkeypatch.setattr(module.Path, "is_dir", lambda self: False)
+    assert detect_environment() == "local"
+
+
+def test_the_built_in_defaults_pass_their_own_checks():
+    module._check(dataclasses.replace(Config(), origins=dict.fromkeys(module._RANGES, "")))

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from last.data.augment import Augmentation
+from last.data.batches import Pipeline
+from last.streams import bone, joint, make, velocity
+
+
+@pytest.fixture
+def x(stick):
+    """One clip of two bodies, three frames, integers that differ everywhere."""
+    return torch.arange(1 * 3 * 3 * 5 * 2, dtype=torch.float32).reshape(1, 3, 3, 5, 2) ** 2
+
+
+def test_joint_is_relative_to_the_first_bodys_root(x, stick):
+    first, each = joint(x, stick, "first_frame"), joint(x, stick, "each_frame")
+    for t in range(3):
+        for m in range(2):
+            assert torch.equal(first[0, :, t, 3, m], x[0, :, t, 3, m] - x[0, :, 0, 0, 0])
+            assert torch.equal(each[0, :, t, 3, m], x[0, :, t, 3, m] - x[0, :, t, 0, 0])
+
+
+def test_velocity_is_the_next_frame_minus_this_one(x):
+    v = velocity(x)
+    assert torch.equal(v[:, :, 0], x[:, :, 1] - x[:, :, 0])
+    assert torch.equal(v[:, :, 1], x[:, :, 2] - x[:, :, 1])
+    assert not v[:, :, 2].any()
+
+
+def test_bone_points_from_the_parent(x, stick):
+    b = bone(x, stick)
+    assert not b[:, :, :, stick.root].any()
+    for v, parent in stick.bones:
+        assert torch.equal(b[:, :, :, v], x[:, :, :, v] - x[:, :, :, parent])
+
+
+def test_make_keeps_the_asked_order(x, stick):
+    assert list(make(x, stick, ("bone", "joint"))) == ["bone", "joint"]
+
+
+def test_every_stream_sees_the_same_augmentation(device_clips, stick):
+    # Streams of a turned, scaled, backward clip must be those that its joints give; a velocity computed before the flip
+    # has the wrong sign, and a joint stream augmented alone fits no bone.
+    settings = Augmentation(rotation=(180, 180, 180), scale=0.5, shear=0.3, flip_time=0.5, flip_sides=0.5)
+    pipeline = Pipeline(stick, frames=8, augmentation=settings)
+    streams, _ = pipeline.train(device_clips, torch.arange(16), torch.Generator().manual_seed(0))
+    expected = make(streams["joint"], stick)  # a shift of the origin changes neither velocity nor bone
+    torch.testing.assert_close(streams["velocity"], expected["velocity"])
+    torch.testing.assert_close(streams["bone"], expected["bone"])

@@ -1,0 +1,209 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import last
+from last.config import TrainingConfig
+from last.data.augment import Augmentation
+from last.data.batches import DeviceClips, Pipeline
+from last.evaluate import measure, predict
+from last.training.checkpoint import CheckpointError, save_checkpoint
+from last.training.loop import Interrupted, Precision, Trainer, TrainingError
+
+CPU = torch.device("cpu")
+RECIPE = {
+    "epochs": 3, "batch_size": 4, "lr": 0.05, "warmup_epochs": 1, "ema": 0.9, "seed": 3, "validation": 0.0,
+    "rotation": (20.0, 20.0, 20.0), "noise": 0.01, "flip_sides": 0.5,
+}  # fmt: skip
+
+
+@pytest.fixture
+def build(stick, device_clips):
+    """Make a trainer of a fresh network over the sixteen clips."""
+
+    def make(clips=device_clips, dropout=0.3, largest_batch=None, **changes):
+        config = TrainingConfig(**(RECIPE | changes))
+        torch.manual_seed(config.seed)
+        model = last.create_model("last_e_nano", 2, stick, dropout=dropout)
+        pipeline = Pipeline(stick, frames=8, augmentation=Augmentation.from_config(config))
+        return Trainer(model, pipeline, clips, config, CPU, largest_batch, lambda i: f"clip{i:02d}")
+
+    return make
+
+
+def fit(trainer, path, **callbacks):
+    rows = []
+    trainer.fit(path, rows.append, **callbacks)
+    return rows
+
+
+def same(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_eight_clips_are_learned_by_heart(build, device_clips, stick, tmp_path):
+    eight = DeviceClips(**(vars(device_clips) | {k: getattr(device_clips, k)[:8] for k in ("offset", "frames", "bodies")}
+                           | {"labels": torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])}))  # fmt: skip
+    trainer = build(eight, dropout=0.0, epochs=100, batch_size=8, lr=0.05, label_smoothing=0.0, crop=(1.0, 1.0),
+                    rotation=(0.0, 0.0, 0.0), noise=0.0, flip_sides=0.0, ema=0.0)  # fmt: skip
+    rows = fit(trainer, tmp_path / "c.pt")
+    assert rows[-1]["train_loss"] < 0.1 < rows[0]["train_loss"]
+    # A hundred steps also bring the running statistics of BatchNorm from their start to those of the clips.
+    metrics = measure(predict(trainer.averaged, trainer.pipeline, eight), eight.labels)
+    assert metrics.top1 == 100
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(build, tmp_path):
+    whole = build()
+    whole_rows = fit(whole, tmp_path / "whole.pt")
+    steps = whole.steps_per_epoch
+    for stop_at in (1, steps, steps + 2, 3 * steps - 1):  # within epochs, at the end of one, before the last step
+        done = 0
+
+        def count(now):
+            nonlocal done
+            done = now
+
+        first = build()
+        with pytest.raises(Interrupted):
+            fit(first, tmp_path / "part.pt", on_step=count, stop=lambda at=stop_at: done >= at)
+        assert done == stop_at if stop_at % steps else stop_at + 1
+        torch.manual_seed(99)  # the resumed process has drawn other numbers so far
+        second = build()
+        second.load(tmp_path / "part.pt")
+        fit(second, tmp_path / "part.pt")
+        assert same(whole.model, second.model)
+        assert same(whole.averaged, second.averaged)
+        rows = second.progress.history
+        assert [{k: v for k, v in row.items() if k != "seconds"} for row in rows] == [
+            {k: v for k, v in row.items() if k != "seconds"} for row in whole_rows
+        ]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(build, tmp_path):
+    runs = []
+    for seed in (3, 3, 4):
+        runs.append(build(seed=seed))
+        fit(runs[-1], tmp_path / "c.pt")
+    assert same(runs[0].model, runs[1].model)
+    assert not same(runs[0].model, runs[2].model)
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_accumulation_equals_the_large_batch(build, device_clips, class_weights):
+    # BatchNorm sees each part alone, so it is taken out; the parts are of unequal size: 3, 3 and 1.
+    gradients = []
+    labels = torch.tensor([0, 0, 0, 0, 0, 1, 1] * 2 + [0, 0])
+    clips = DeviceClips(**(vars(device_clips) | {"labels": labels}))
+    for largest in (None, 3):
+        trainer = build(clips, dropout=0.0, batch_size=7, largest_batch=largest, clip_norm=None, noise=0.0,
+                        rotation=(0.0, 0.0, 0.0), flip_sides=0.0, crop=(1.0, 1.0), class_weights=class_weights)  # fmt: skip
+        trainer.model.eval()
+        loss, correct = trainer._step(torch.arange(7))
+        gradients.append([p.grad.clone() for p in trainer.model.parameters()])
+    for whole, parts in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, parts, atol=1e-6, rtol=1e-4)
+    assert loss.isfinite() and 0 <= correct <= 7
+
+
+def test_accumulate_takes_several_batches_a_step(build):
+    assert build(batch_size=4, accumulate=1).steps_per_epoch == 4
+    assert build(batch_size=2, accumulate=4).steps_per_epoch == 2
+
+
+def test_class_weights_weigh_rare_classes_more(build, device_clips):
+    labels = torch.tensor([0] * 12 + [1] * 4)
+    weights = build(DeviceClips(**(vars(device_clips) | {"labels": labels})), class_weights="balanced").class_weights
+    assert weights[1] / weights[0] == pytest.approx(3)
+    assert weights[labels].mean().item() == pytest.approx(1)
+    assert build().class_weights is None
+
+
+def test_clipping_bounds_the_gradient(build):
+    trainer = build(clip_norm=0.01)
+    trainer.model.train()
+    trainer._step(torch.arange(4))
+    norm = math.sqrt(sum(p.grad.square().sum().item() for p in trainer.model.parameters()))
+    assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_clips_names(build, device_clips, tmp_path):
+    trainer = build(batch_size=16)
+    fit(trainer, tmp_path / "c.pt", on_step=lambda done: None)
+    before = (tmp_path / "c.pt").read_bytes()
+    again = build(epochs=4, batch_size=16)
+    again.progress = copy.deepcopy(trainer.progress)
+    device_clips.rows[0] = math.inf
+    with pytest.raises(TrainingError, match=r"not finite in epoch 4, step 1, on the clips .*clip00"):
+        fit(again, tmp_path / "c.pt")
+    assert (tmp_path / "c.pt").read_bytes() == before
+
+
+def test_best_is_told_only_when_the_validation_rises(build, tmp_path):
+    scores = iter([50.0, 40.0, 60.0])
+    told = []
+    trainer = build()
+    rows = fit(trainer, tmp_path / "c.pt", validate=lambda model: {"loss": 1.0, "top1": next(scores)},
+               on_best=lambda: told.append(trainer.progress.epoch))  # fmt: skip
+    assert told == [1, 3]
+    assert [row["validation_top1"] for row in rows] == [50, 40, 60]
+
+
+def test_the_averaged_network_is_the_moving_average_where_there_is_one(build, tmp_path):
+    with_ema, without = build(), build(ema=0.0)
+    fit(with_ema, tmp_path / "c.pt")
+    assert with_ema.averaged is not with_ema.model
+    assert not same(with_ema.averaged, with_ema.model)
+    assert without.averaged is without.model
+
+
+def test_a_short_training_shortens_its_warm_up(build):
+    assert build(epochs=2, warmup_epochs=10).warmup_epochs == 1
+    assert build(epochs=30, warmup_epochs=10).warmup_epochs == 10
+
+
+def test_mixed_precision_says_what_it_does():
+    assert Precision.choose(False, CPU).note == "float32"
+    choice = Precision.choose(True, CPU)
+    assert choice.dtype is None
+    assert "needs a GPU" in choice.note
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"lr": 0.5}, r"another recipe: lr \(then 0.05, now 0.5\)"),
+        ({"epochs": 4}, "epochs"),
+    ],
+)
+def test_a_checkpoint_of_another_recipe_is_refused(build, tmp_path, change, sentence):
+    build().save(tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match=sentence):
+        build(**change).load(tmp_path / "c.pt")
+
+
+def test_a_checkpoint_of_other_clips_or_another_network_is_refused(build, device_clips, stick, tmp_path):
+    trainer = build()
+    trainer.save(tmp_path / "c.pt")
+    fewer = DeviceClips(**(vars(device_clips) | {"offset": device_clips.offset[:8]}))
+    with pytest.raises(CheckpointError, match="trained on 16 clips, and there are 8 now"):
+        build(fewer).load(tmp_path / "c.pt")
+    other = build()
+    other.model.classifier = nn.Linear(96, 3)
+    with pytest.raises(CheckpointError, match="does not fit this network"):
+        other.load(tmp_path / "c.pt")
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(build, tmp_path):
+    (tmp_path / "c.pt").write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+        build().load(tmp_path / "c.pt")
+    save_checkpoint(tmp_path / "d.pt", {"progress": {}})
+    with pytest.raises(CheckpointError):
+        build().load(tmp_path / "d.pt")
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        build().load(tmp_path / "absent.pt")

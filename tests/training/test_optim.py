@@ -1,0 +1,63 @@
+import pytest
+import torch
+from torch import nn
+
+import last
+from last.training.optim import build_ema, build_optimizer, build_schedule, decayed_names
+
+
+@pytest.mark.parametrize("name", last.list_models())
+def test_only_convolutions_and_linear_layers_decay(name):
+    # By kind of module, not by a part of the name: 'norm', 'alpha' and 'bias' occur in names of what should decay.
+    model = last.create_model(name)
+    decayed = decayed_names(model)
+    for parameter, value in model.named_parameters():
+        expected = parameter.endswith(".weight") and value.dim() >= 2
+        assert (parameter in decayed) == expected, parameter
+    optimizer = build_optimizer(model, 0.1, 0.9, 4e-4)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [4e-4, 0.0]
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+
+
+def test_a_convolution_whose_name_holds_norm_still_decays():
+    model = nn.ModuleDict({"norm_conv": nn.Conv2d(1, 1, 1), "plain": nn.BatchNorm2d(1)})
+    assert decayed_names(model) == {"norm_conv.weight"}
+
+
+def rates(**settings):
+    optimizer = build_optimizer(nn.Linear(1, 1), settings["lr"], 0.9, 0.0)
+    schedule = build_schedule(optimizer, **settings)
+    values = []
+    for _ in range(settings["steps"]):
+        values.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return [*values, optimizer.param_groups[0]["lr"]]
+
+
+def test_the_schedule_warms_up_then_follows_a_cosine():
+    values = rates(lr=0.01, warmup_lr=0.001, min_lr=0.0001, warmup_steps=10, steps=70)
+    assert values[0] == pytest.approx(0.001)
+    assert values[5] == pytest.approx(0.0055)
+    assert values[10] == pytest.approx(0.01)
+    assert values[40] == pytest.approx((0.01 + 0.0001) / 2)
+    assert values[70] == pytest.approx(0.0001)
+    assert values[10:] == sorted(values[10:], reverse=True)
+
+
+def test_a_schedule_without_warm_up_starts_at_its_peak():
+    assert rates(lr=0.01, warmup_lr=0.001, min_lr=0.0, warmup_steps=0, steps=10)[0] == pytest.approx(0.01)
+
+
+def test_ema_by_hand():
+    model = nn.BatchNorm1d(1)
+    ema = build_ema(model, 0.5)
+    expected = None
+    for step, value in enumerate((1.0, 2.0, 4.0)):
+        nn.init.constant_(model.weight, value)
+        model.running_mean.fill_(10 * value)
+        ema.update_parameters(model)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+    assert ema.module.weight.item() == pytest.approx(expected)
+    assert ema.module.running_mean.item() == pytest.approx(10 * expected)
