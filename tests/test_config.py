@@ -110,7 +110,7 @@ def test_command_line_text_becomes_values(key, text, value):
 
 
 def test_unknown_names_offer_the_nearest():
-    with pytest.raises(ConfigError, match="no data configuration 'nw_ucl' .did you mean 'nw_ucla'"):
+    with pytest.raises(ConfigError, match=r"no data configuration 'nw_ucl' \(did you mean 'nw_ucla'"):
         load_config(dataset="nw_ucl")
     with pytest.raises(ConfigError, match="cannot read"):
         load_config(recipe="absent.yaml")

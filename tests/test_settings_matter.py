@@ -15,7 +15,9 @@ from last.training.loop import Precision, Trainer
 
 BASE = Config(
     data=DataConfig(frames=8, normalise=(), max_bodies=2),
-    training=TrainingConfig(epochs=4, batch_size=4, warmup_epochs=1, ema=0.5, validation=0.0, clip_norm=0.5, jitter=False),
+    training=TrainingConfig(
+        epochs=4, batch_size=4, warmup_epochs=1, ema=0.5, validation=0.0, clip_norm=0.5, jitter=False
+    ),
 )
 
 # A value unlike the base's for each setting that changes the weights of a short training.
@@ -58,9 +60,7 @@ def trained(config, layout, clips, tmp_path):
     )
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, 2, layout)
-    trainer = Trainer(
-        model, pipeline, clips, config.training, torch.device("cpu"), config.environment.batch_size
-    )
+    trainer = Trainer(model, pipeline, clips, config.training, torch.device("cpu"), config.environment.batch_size)
     trainer.fit(tmp_path / "c.pt", lambda row: None)
     return torch.cat([value.flatten().float() for value in trainer.averaged.state_dict().values()])
 

@@ -26,8 +26,8 @@ def test_pairs_are_mirror_images(name):
 
 def test_ntu_edges_are_those_of_the_field():
     spec = (
-        "1:0 20:1 2:20 3:2 4:20 5:4 6:5 7:6 22:7 21:22 8:20 9:8 10:9 11:10 24:11 23:24 12:0 13:12 14:13 15:14 16:0 17:16 "
-        "18:17 19:18"
+        "1:0 20:1 2:20 3:2 4:20 5:4 6:5 7:6 22:7 21:22 8:20 9:8 10:9 11:10 24:11 23:24 12:0 13:12 14:13 15:14 16:0 "
+        "17:16 18:17 19:18"
     )
     expected = {tuple(map(int, edge.split(":"))) for edge in spec.split()}
     ntu = load_layout("ntu")

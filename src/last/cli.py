@@ -14,7 +14,7 @@ from rich.table import Table
 
 from last import __version__
 from last.config import Config, ConfigError, load_config
-from last.progress import Reporter
+from last.progress import Interrupted, Reporter
 from last.run import Run, Weights
 
 app = App(name="last", help="Skeleton-based human action recognition that fits anywhere.", version=__version__)
@@ -151,6 +151,7 @@ def train(
 @app.command
 def evaluate(
     run: Path,
+    /,
     *,
     device: Device = "auto",
     data: str | None = None,
@@ -184,8 +185,8 @@ def predict(
     top: int = 5,
     device: Device = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
-) -> None:
-    """Name the action in each clip.
+) -> int:
+    """Name the action in each clip; exit code 1 where a file could not be read.
 
     Args:
         run: folder of a run, or a .safetensors file from one.
@@ -197,28 +198,30 @@ def predict(
     from last.recognizer import Recognizer
 
     recognizer = Recognizer(run, device)
-    clips = [read_clip(file) for file in files]
-    ranked = recognizer.rank(recognizer.predict_clips(clips), top)
+    answers, broken = [], 0
+    for file in files:
+        try:
+            clip = read_clip(file)
+            best = recognizer.rank(recognizer.predict_clips([clip]), top)[0]
+        except (OSError, ValueError) as error:  # the other files still get their answers
+            reporter.say(f"last: {error}")
+            broken += 1
+            continue
+        answers.append(
+            {
+                "file": str(file),
+                "frames": clip.frames,
+                "bodies": clip.bodies,
+                "classes": [{"class": name, "probability": round(probability, 6)} for name, probability in best],
+            }
+        )
+        if not json:
+            _say(f"{file} ({clip.frames} frames, {clip.bodies} {'body' if clip.bodies == 1 else 'bodies'})")
+            for name, probability in best:
+                _say(f"  {100 * probability:5.1f} %  {name}")
     if json:
-        _print_json(
-            [
-                {
-                    "file": str(file),
-                    "frames": clip.frames,
-                    "bodies": clip.bodies,
-                    "classes": [{"class": name, "probability": round(p, 6)} for name, p in best],
-                }
-                for file, clip, best in zip(files, clips, ranked, strict=True)
-            ]
-        )
-        return
-    for file, clip, best in zip(files, clips, ranked, strict=True):
-        out.print(
-            f"{file} ({clip.frames} frames, {clip.bodies} {'body' if clip.bodies == 1 else 'bodies'})",
-            markup=False,
-        )
-        for name, probability in best:
-            out.print(f"  {100 * probability:5.1f} %  {name}", markup=False)
+        _print_json(answers)
+    return int(broken > 0)
 
 
 @app.command
@@ -239,15 +242,15 @@ def models(
         bodies: in the clip.
         json: print JSON.
     """
-    from last.models import ALIASES, create_model, list_models
-    from last.models.cost import count_macs, count_parameters
+    from last.models import ALIASES, list_models
+    from last.models.cost import count_macs, count_parameters, on_paper
 
     alias = {name: short for short, name in ALIASES.items()}
     rows = [
         (
             name,
             alias.get(name, ""),
-            count_parameters(create_model(name, classes, layout)),
+            count_parameters(on_paper(name, classes, layout)),
             count_macs(name, classes, layout, frames, bodies),
         )
         for name in list_models()
@@ -278,15 +281,14 @@ def list_data(*, settings: Settings = Settings()) -> None:
     from last.data.datasets import list_datasets
     from last.data.store import ClipStore, StoreError
 
-    table = _table("data set", "protocols", "classes", "prepared here", "what")
     for dataset in list_datasets():
         path = load_config(dataset=dataset.name, environment=settings.env, overrides=settings.overrides()).store_path()
         try:
             state = f"{len(ClipStore.open(path)):,} clips in {path}"
         except StoreError as error:
-            state = str(error) if path.exists() else f"no ({path} does not exist)"
-        table.add_row(dataset.name, ", ".join(dataset.protocols), str(len(dataset.classes)), state, dataset.title)
-    out.print(table)
+            state = str(error) if path.exists() else f"not prepared, {path} does not exist"
+        _say(f"{dataset.name}: {dataset.title}")
+        _say(f"  {len(dataset.classes)} classes; protocols {', '.join(dataset.protocols)}; {state}")
 
 
 @data.command
@@ -346,7 +348,7 @@ def synthesize(*, out: Path | None = None, ntu: Path | None = None, env: str | N
 
 
 @data.command
-def check(path: Path) -> int:
+def check(path: Path, /) -> int:
     """Look for every fault in a store, a raw file, or a folder or zip of raw files; exit code 1 where there are errors.
 
     Args:
@@ -363,7 +365,7 @@ def check(path: Path) -> int:
 
 
 @data.command
-def show(path: Path, *, clip: str | None = None, out: Path | None = None, frames: int = 8) -> None:
+def show(path: Path, /, *, clip: str | None = None, out: Path | None = None, frames: int = 8) -> None:
     """Draw a clip as a picture (.png), an animation (.gif), or a player that can be turned by hand (.html).
 
     Args:
@@ -383,18 +385,16 @@ def show(path: Path, *, clip: str | None = None, out: Path | None = None, frames
 
 def _print_metrics(run: Run, metrics: Any) -> None:
     result = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
-    table = _table("model", "parameters", "data set", "protocol", "clips", "top-1", "top-5", "mean class", "seconds")
+    table = _table("model", "parameters", "test part", "clips", "top-1", "top-5", "mean class")
     table.add_row(
         result["model"],
         f"{result['parameters']:,}",
-        result["dataset"],
-        result["protocol"],
+        f"{result['dataset']}/{result['protocol']}",
         str(metrics.clips),
         *(f"{result[key]:.2f}" for key in ("top1", "top5", "mean_class_accuracy")),
-        f"{result['seconds']:.0f}",
     )
     out.print(table)
-    _say(f"report: {run.path / 'report.html'}")
+    _say(f"trained in {result['seconds']:.0f} s; report: {run.path / 'report.html'}")
 
 
 def _keep(run: Run, results: Path | None) -> None:
@@ -429,8 +429,6 @@ def _say(line: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    from last.training.loop import Interrupted
-
     try:
         result = app(arguments, exit_on_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0

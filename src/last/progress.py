@@ -14,6 +14,10 @@ from rich.progress import (
 )
 
 
+class Interrupted(Exception):
+    """The user asked to stop; nothing is lost."""
+
+
 class Reporter:
     """Sentences and progress bars on standard error, so that results on standard output stay clean.
 

@@ -20,7 +20,7 @@ from last.data.protocols import split, validation_split
 from last.data.store import ClipStore
 from last.evaluate import Metrics, measure, predict
 from last.models.cost import count_parameters
-from last.progress import Reporter
+from last.progress import Interrupted, Reporter
 from last.recognizer import Recognizer, build_model, describe
 from last.report.page import Table, write_page
 from last.report.pictures import draw_clip, draw_confusion, draw_curves, draw_per_class
@@ -109,7 +109,13 @@ def train(run: Run, resume: bool, device: torch.device, reporter: Reporter) -> M
             f"the warm-up of {config.training.warmup_epochs} epochs is cut to half of the training, "
             f"{trainer.warmup_epochs:g} epochs"
         )
-    _fit(run, trainer, pipeline, validation, describe(config, store.classes, store.layout), reporter)
+    try:
+        _fit(run, trainer, pipeline, validation, describe(config, store.classes, store.layout), reporter)
+    except Interrupted:
+        raise Interrupted(
+            f"stopped in epoch {trainer.progress.epoch + 1} after {trainer.progress.step} of its "
+            f"{trainer.steps_per_epoch} steps; go on with: last train --resume {run.path}"
+        ) from None
     return evaluate(run, device, reporter)
 
 

@@ -101,7 +101,9 @@ def test_evaluation_takes_the_whole_clip(stick):
 def test_test_time_crops_run_from_the_beginning_to_the_end(stick):
     clips = DeviceClips.from_clips([ramp(101)], "cpu")
     pipeline = Pipeline(stick, frames=8, origin="first_frame", streams=("joint",))
-    whole = [pipeline.evaluate(clips, torch.tensor([0]), crop, 3)[0]["joint"][0, 0, -1, 0, 0].item() for crop in range(3)]
+    whole = [
+        pipeline.evaluate(clips, torch.tensor([0]), crop, 3)[0]["joint"][0, 0, -1, 0, 0].item() for crop in range(3)
+    ]
     assert whole == pytest.approx([90, 90, 90], abs=1e-3)  # each spans 90 %, from its own first frame
 
 

@@ -6,32 +6,44 @@ import torch
 from torch import nn
 
 import last
+from conftest import make_clips
 from last.config import TrainingConfig
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.evaluate import measure, predict
+from last.progress import Interrupted
 from last.training.checkpoint import CheckpointError, save_checkpoint
-from last.training.loop import Interrupted, Precision, Trainer, TrainingError
+from last.training.loop import Precision, Trainer, TrainingError
 
 CPU = torch.device("cpu")
 RECIPE = {
     "epochs": 3, "batch_size": 4, "lr": 0.05, "warmup_epochs": 1, "ema": 0.9, "seed": 3, "validation": 0.0,
     "rotation": (20.0, 20.0, 20.0), "noise": 0.01, "flip_sides": 0.5,
 }  # fmt: skip
+# Without anything random between a clip and its scores.
+PLAIN = {"dropout": 0.0, "crop": (1.0, 1.0), "rotation": (0.0, 0.0, 0.0), "noise": 0.0, "flip_sides": 0.0}
+
+
+def make_trainer(layout, clips, dropout=0.3, largest_batch=None, **changes):
+    """A trainer of a fresh network."""
+    config = TrainingConfig(**(RECIPE | changes))
+    torch.manual_seed(config.seed)
+    model = last.create_model("last_e_nano", 2, layout, dropout=dropout)
+    pipeline = Pipeline(layout, frames=8, augmentation=Augmentation.from_config(config))
+    return Trainer(model, pipeline, clips, config, CPU, largest_batch, lambda i: f"clip{i:02d}")
 
 
 @pytest.fixture
 def build(stick, device_clips):
-    """Make a trainer of a fresh network over the sixteen clips."""
+    """Make a trainer, over the sixteen clips where no others are given."""
+    return lambda clips=device_clips, **changes: make_trainer(stick, clips, **changes)
 
-    def make(clips=device_clips, dropout=0.3, largest_batch=None, **changes):
-        config = TrainingConfig(**(RECIPE | changes))
-        torch.manual_seed(config.seed)
-        model = last.create_model("last_e_nano", 2, stick, dropout=dropout)
-        pipeline = Pipeline(stick, frames=8, augmentation=Augmentation.from_config(config))
-        return Trainer(model, pipeline, clips, config, CPU, largest_batch, lambda i: f"clip{i:02d}")
 
-    return make
+def relabelled(clips, labels):
+    """The first clips of a set under other labels."""
+    count = len(labels)
+    part = {key: getattr(clips, key)[:count] for key in ("offset", "frames", "bodies")}
+    return DeviceClips(**(vars(clips) | part | {"labels": torch.tensor(labels)}))
 
 
 def fit(trainer, path, **callbacks):
@@ -46,10 +58,8 @@ def same(a, b):
 
 
 def test_eight_clips_are_learned_by_heart(build, device_clips, stick, tmp_path):
-    eight = DeviceClips(**(vars(device_clips) | {k: getattr(device_clips, k)[:8] for k in ("offset", "frames", "bodies")}
-                           | {"labels": torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])}))  # fmt: skip
-    trainer = build(eight, dropout=0.0, epochs=100, batch_size=8, lr=0.05, label_smoothing=0.0, crop=(1.0, 1.0),
-                    rotation=(0.0, 0.0, 0.0), noise=0.0, flip_sides=0.0, ema=0.0)  # fmt: skip
+    eight = relabelled(device_clips, [0, 1, 1, 0, 1, 0, 0, 1])
+    trainer = build(eight, **PLAIN, epochs=100, batch_size=8, label_smoothing=0.0, ema=0.0)
     rows = fit(trainer, tmp_path / "c.pt")
     assert rows[-1]["train_loss"] < 0.1 < rows[0]["train_loss"]
     # A hundred steps also bring the running statistics of BatchNorm from their start to those of the clips.
@@ -57,31 +67,28 @@ def test_eight_clips_are_learned_by_heart(build, device_clips, stick, tmp_path):
     assert metrics.top1 == 100
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(build, tmp_path):
-    whole = build()
-    whole_rows = fit(whole, tmp_path / "whole.pt")
-    steps = whole.steps_per_epoch
-    for stop_at in (1, steps, steps + 2, 3 * steps - 1):  # within epochs, at the end of one, before the last step
-        done = 0
+@pytest.fixture(scope="module")
+def whole(stick, tmp_path_factory):
+    """An uninterrupted run of three epochs of four steps: the trainer and its rows."""
+    trainer = make_trainer(stick, DeviceClips.from_clips(make_clips(stick), "cpu"))
+    return trainer, fit(trainer, tmp_path_factory.mktemp("whole") / "c.pt")
 
-        def count(now):
-            nonlocal done
-            done = now
 
-        first = build()
-        with pytest.raises(Interrupted):
-            fit(first, tmp_path / "part.pt", on_step=count, stop=lambda at=stop_at: done >= at)
-        assert done == stop_at if stop_at % steps else stop_at + 1
-        torch.manual_seed(99)  # the resumed process has drawn other numbers so far
-        second = build()
-        second.load(tmp_path / "part.pt")
-        fit(second, tmp_path / "part.pt")
-        assert same(whole.model, second.model)
-        assert same(whole.averaged, second.averaged)
-        rows = second.progress.history
-        assert [{k: v for k, v in row.items() if k != "seconds"} for row in rows] == [
-            {k: v for k, v in row.items() if k != "seconds"} for row in whole_rows
-        ]
+@pytest.mark.parametrize(("stop_at", "stopped_at"), [(1, 1), (4, 5), (6, 6), (11, 11)])
+def test_a_resumed_run_equals_an_uninterrupted_one(build, whole, tmp_path, stop_at, stopped_at):
+    # Asked to stop at the end of an epoch (step 4), it stops after the next epoch's first step.
+    done = []
+    with pytest.raises(Interrupted):
+        fit(build(), tmp_path / "c.pt", on_step=done.append, stop=lambda: done[-1] >= stop_at)
+    assert done[-1] == stopped_at
+    torch.manual_seed(99)  # the resumed process has drawn other numbers so far
+    resumed = build()
+    resumed.load(tmp_path / "c.pt")
+    fit(resumed, tmp_path / "c.pt")
+    trainer, rows = whole
+    assert same(trainer.model, resumed.model)
+    assert same(trainer.averaged, resumed.averaged)
+    assert [row | {"seconds": 0} for row in resumed.progress.history] == [row | {"seconds": 0} for row in rows]
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(build, tmp_path):
@@ -97,11 +104,10 @@ def test_the_same_seed_gives_the_same_run_and_another_another(build, tmp_path):
 def test_accumulation_equals_the_large_batch(build, device_clips, class_weights):
     # BatchNorm sees each part alone, so it is taken out; the parts are of unequal size: 3, 3 and 1.
     gradients = []
-    labels = torch.tensor([0, 0, 0, 0, 0, 1, 1] * 2 + [0, 0])
-    clips = DeviceClips(**(vars(device_clips) | {"labels": labels}))
+    clips = relabelled(device_clips, [0, 0, 0, 0, 0, 1, 1])
     for largest in (None, 3):
-        trainer = build(clips, dropout=0.0, batch_size=7, largest_batch=largest, clip_norm=None, noise=0.0,
-                        rotation=(0.0, 0.0, 0.0), flip_sides=0.0, crop=(1.0, 1.0), class_weights=class_weights)  # fmt: skip
+        changes = {"batch_size": 7, "clip_norm": None, "class_weights": class_weights}
+        trainer = build(clips, **PLAIN, largest_batch=largest, **changes)
         trainer.model.eval()
         loss, correct = trainer._step(torch.arange(7))
         gradients.append([p.grad.clone() for p in trainer.model.parameters()])
@@ -116,10 +122,10 @@ def test_accumulate_takes_several_batches_a_step(build):
 
 
 def test_class_weights_weigh_rare_classes_more(build, device_clips):
-    labels = torch.tensor([0] * 12 + [1] * 4)
-    weights = build(DeviceClips(**(vars(device_clips) | {"labels": labels})), class_weights="balanced").class_weights
+    clips = relabelled(device_clips, [0] * 12 + [1] * 4)
+    weights = build(clips, class_weights="balanced").class_weights
     assert weights[1] / weights[0] == pytest.approx(3)
-    assert weights[labels].mean().item() == pytest.approx(1)
+    assert weights[clips.labels].mean().item() == pytest.approx(1)
     assert build().class_weights is None
 
 
@@ -189,9 +195,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(build, tmp_path, change, sent
 def test_a_checkpoint_of_other_clips_or_another_network_is_refused(build, device_clips, stick, tmp_path):
     trainer = build()
     trainer.save(tmp_path / "c.pt")
-    fewer = DeviceClips(**(vars(device_clips) | {"offset": device_clips.offset[:8]}))
     with pytest.raises(CheckpointError, match="trained on 16 clips, and there are 8 now"):
-        build(fewer).load(tmp_path / "c.pt")
+        build(relabelled(device_clips, [0, 1] * 4)).load(tmp_path / "c.pt")
     other = build()
     other.model.classifier = nn.Linear(96, 3)
     with pytest.raises(CheckpointError, match="does not fit this network"):

@@ -4,8 +4,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from last.models.registry import create_model
+from last.models.registry import Network, create_model
 from last.skeleton import Layout, load_layout
+
+
+def on_paper(name: str, num_classes: int = 60, layout: Layout | str = "ntu", **settings) -> Network:
+    """A network without weights, as :func:`last.create_model` builds it, to count and not to compute."""
+    with torch.device("meta"):
+        return create_model(name, num_classes, layout, **settings)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -32,10 +38,9 @@ def count_macs(
         **settings: of the network, as :func:`last.create_model` takes them.
     """
     layout = load_layout(layout) if isinstance(layout, str) else layout
-    with torch.device("meta"):
-        model = create_model(name, num_classes, layout, **settings).eval()
-        shape = (1, layout.dimensions, frames, len(layout.joints), bodies)
-        x = {stream: torch.empty(shape) for stream in model.streams}
+    model = on_paper(name, num_classes, layout, **settings).eval()
+    shape = (1, layout.dimensions, frames, len(layout.joints), bodies)
+    x = {stream: torch.empty(shape, device="meta") for stream in model.streams}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
     return counter.get_total_flops() // 2

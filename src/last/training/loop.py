@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from last.config import TrainingConfig
 from last.data.batches import DeviceClips, Pipeline
+from last.progress import Interrupted
 from last.training.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from last.training.optim import build_ema, build_optimizer, build_schedule
 
@@ -26,10 +27,6 @@ CHECK_EVERY = 50
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why and what is kept."""
-
-
-class Interrupted(Exception):
-    """The user asked to stop; the run can be resumed."""
 
 
 @dataclass

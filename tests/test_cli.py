@@ -1,0 +1,202 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from last.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ["--set", "data.frames=8", "--set", "training.warmup_epochs=1"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command; returns exit code, standard output and standard error, lines unwrapped."""
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def write_ucla_json(path, label=1, frames=5, joints=20):
+    skeletons = [[[0.1 * t + j, j, 1.0 + j] for j in range(joints)] for t in range(frames)]
+    path.write_text(json.dumps({"file_name": path.stem, "skeletons": skeletons, "label": label}))
+
+
+def test_train_evaluate_predict(call, ucla_like, tmp_path):
+    code, out, err = call("train", "--model", "nano-e", "--dataset", "nw-ucla", "--data", ucla_like.path, "--epochs", 2,
+                          "--batch_size", 8, "--run", "first", "--results", "results", *TINY)  # fmt: skip
+    assert code == 0, err
+    assert "last_e_nano" in out and "epoch 2/2" in err
+    run = Path("runs/first")
+    assert (run / "report.html").exists()
+    assert len(list(Path("results").iterdir())) == 1
+    code, again, _ = call("evaluate", run)
+    assert code == 0
+    assert again.splitlines()[1] == out.splitlines()[1]
+
+    write_ucla_json(tmp_path / "a01_s01_e00_v01.json")
+    code, out, _ = call("predict", run, "a01_s01_e00_v01.json", "--top", 3)
+    assert code == 0
+    assert len(out.splitlines()) == 4
+    code, out, _ = call("predict", run, "a01_s01_e00_v01.json", "a01_s01_e00_v01.json", "--json")
+    answers = json.loads(out)
+    assert [answer["frames"] for answer in answers] == [5, 5]
+    assert len(answers[0]["classes"]) == 5
+
+
+def test_one_broken_file_does_not_lose_the_others(call, ucla_like, tmp_path):
+    call("train", "--dataset", "nw_ucla", "--data", ucla_like.path, "--epochs", 1, "--run", "first", *TINY)
+    write_ucla_json(tmp_path / "a01_s01_e00_v01.json")
+    (tmp_path / "a02_s01_e00_v01.json").write_text("{")
+    code, out, err = call("predict", "runs/first", "a02_s01_e00_v01.json", "a01_s01_e00_v01.json")
+    assert code == 1
+    assert "a01_s01_e00_v01.json (5 frames, 1 body)" in out
+    assert "a02_s01_e00_v01.json" in err
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_the_originals_training_command_says_what_is_missing(call, script):
+    command = ["--model", "base_e", "--dataset", "ntu60", "--env", "kaggle", "--amp"]
+    if script:
+        done = subprocess.run([sys.executable, ROOT / "scripts/train.py", *command], capture_output=True, text=True)
+        code, err = done.returncode, done.stderr
+    else:
+        code, _, err = call("train", *command)
+    assert code == 1
+    assert "/kaggle/working/data/ntu60" in err
+    assert "rose1.ntu.edu.sg" in err
+    assert "last data prepare ntu60 --raw" in err
+    assert "--dataset synthetic" in err
+    assert not Path("/kaggle").exists()
+
+
+def test_the_originals_preprocessing_command_says_what_is_missing(call):
+    code, _, err = call("data", "prepare", "--dataset", "ntu60", "--split_type", "xsub")
+    assert code == 1
+    assert "raw files" in err and "data/raw/ntu60" in err
+    code, _, err = call("data", "prepare", "--dataset", "ntu60", "--split_type", "xset")
+    assert code == 2
+    assert "has no protocol 'xset', expected one of xsub, xview" in err
+
+
+def test_amp_without_a_gpu_says_what_it_does_instead(call, ucla_like):
+    _, _, err = call("train", "--dataset", "nw_ucla", "--data", ucla_like.path, "--epochs", 1, "--amp", "--run", "r",
+                     "--device", "cpu", *TINY)  # fmt: skip
+    assert "--amp asks for mixed precision, which needs a GPU" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "--nope"], "--nope"),
+        (["tain"], "tain"),
+        (["train", "--model", "resnet"], "no model 'resnet'"),
+        (["train", "--dataset", "ntu6"], "did you mean 'ntu60'"),
+        (["train", "--epochs", "many"], "many"),
+        (["train", "--epochs", "0"], "training.epochs in command line is 0"),
+        (["train", "--set", "training.lrr=1"], "did you mean 'lr'"),
+        (["train", "--set", "training.lr"], "has no '='"),
+        (["train", "--device", "tpu9"], "--device tpu9 cannot be used here"),
+        (["config", "--set", "training=sgd"], "no training configuration 'sgd'"),
+        (["evaluate"], "RUN"),
+    ],
+)
+def test_bad_usage_exits_with_2(call, arguments, sentence):
+    code, out, err = call(*arguments)
+    assert code == 2
+    assert sentence in " ".join((out + err).split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluate", "nowhere"], "no run at nowhere"),
+        (["predict", "nowhere", "x.json"], "no weights at nowhere"),
+        (["train", "--resume", "nowhere"], "no run at nowhere"),
+        (["train", "--data", "nowhere"], "last data synthesize --out nowhere"),
+        (["data", "show", "nowhere.skeleton"], "nowhere.skeleton"),
+        (["data", "check", "nowhere"], "nowhere"),
+        (["data", "prepare", "nw_ucla", "--raw", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_failure_exits_with_1(call, arguments, sentence):
+    code, out, err = call(*arguments)
+    assert code == 1
+    assert sentence in " ".join((out + err).split())
+
+
+def test_models_lists_parameters_and_macs(call):
+    code, out, _ = call("models")
+    assert code == 0
+    assert "92,358" in out and "38.5 M" in out and "9,217,256" in out
+    _, out, _ = call("models", "--classes", 120, "--json")
+    assert json.loads(out)[0] == {"model": "last_e_nano", "alias": "nano_e", "parameters": 98178, "macs": 38459832}
+
+
+def test_config_says_where_each_value_came_from(call):
+    code, out, _ = call("config", "--dataset", "nw_ucla", "--set", "training=default", "--lr", 0.2)
+    assert code == 0
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
+    assert lines["training.lr"] == "0.2 command line"
+    assert lines["training.epochs"] == "70 configs/training/default.yaml"
+    assert lines["data.max_bodies"] == "1 configs/data/nw_ucla.yaml"
+
+
+def test_data_list_tells_what_is_prepared(call, ucla_like):
+    Path("data").mkdir()
+    ucla_like.path.rename("data/nw_ucla")
+    code, out, _ = call("data", "list")
+    assert code == 0
+    flat = " ".join(out.split())
+    assert "60 clips in data/nw_ucla" in flat
+    assert "xsub, xset" in flat
+
+
+def test_prepare_check_and_show_real_files(call, shared_data, tmp_path):
+    raw = shared_data / "ntu_raw"
+    code, out, err = call("data", "prepare", "ntu60", "--raw", raw, "--workers", 1)
+    assert code == 0, err
+    assert "10 of 10 files are now clips in data/ntu60" in out
+    code, out, _ = call("data", "check", raw / "S001C001P001R001A050.skeleton")
+    assert code == 0
+    for target in ("clip.png", "clip.gif", "clip.html"):
+        assert call("data", "show", raw / "S001C001P001R001A050.skeleton", "--out", target)[0] == 0
+        assert (tmp_path / target).stat().st_size > 5000
+    assert call("data", "show", "data/ntu60", "--clip", "S001C001P001R001A001")[0] == 0
+    assert Path("S001C001P001R001A001.png").exists()
+    code, _, err = call("data", "show", "data/ntu60", "--clip", "99")
+    assert code == 1 and "no clip 99 in data/ntu60; its 10 clips" in err
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(ucla_like, tmp_path):
+    command = [sys.executable, "-m", "last.cli", "train", "--dataset", "nw_ucla", "--data", str(ucla_like.path)]
+    command += ["--run", "stopped", *TINY]
+    errors = tmp_path / "stderr"
+    with errors.open("w") as file:
+        process = subprocess.Popen([*command, "--epochs", "2000"], stderr=file, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while "epoch 2/" not in errors.read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+    assert "go on with: last train --resume runs/stopped" in errors.read_text()
+    state = Path("runs/stopped/checkpoint.pt")
+    assert state.exists() and not Path("runs/stopped/last.safetensors").exists()
+
+
+def test_help_is_quick_and_needs_no_torch():
+    code = "import sys; from last.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

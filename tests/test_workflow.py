@@ -1,0 +1,139 @@
+import json
+
+import pytest
+import torch
+
+from last.config import load_config
+from last.data.datasets import DataMissingError, open_store, prepare_dataset
+from last.models.cost import count_parameters
+from last.progress import Reporter
+from last.recognizer import Recognizer, load_model
+from last.run import Run, RunError
+from last.training.checkpoint import CheckpointError
+from last.workflow import begin, evaluate, train
+
+CPU = torch.device("cpu")
+QUIET = Reporter(quiet=True)
+
+
+@pytest.fixture
+def config(ucla_like, tmp_path):
+    overrides = {
+        "data.path": str(ucla_like.path), "data.frames": 8, "training.epochs": 2, "training.warmup_epochs": 1,
+        "training.validation": 0.2, "environment.runs_root": str(tmp_path / "runs"),
+    }  # fmt: skip
+    return load_config(dataset="nw_ucla", environment="local", overrides=overrides)
+
+
+@pytest.fixture
+def run(config):
+    run = begin(config, "first", CPU, "last train")
+    train(run, False, CPU, QUIET)
+    return run
+
+
+def test_a_run_leaves_all_its_files(run, tmp_path):
+    assert run.path == tmp_path / "runs" / "first"
+    names = {path.name for path in run.path.iterdir()}
+    assert names == {
+        "config.yaml", "provenance.json", "metrics.csv", "tensorboard", "checkpoint.pt", "last.safetensors",
+        "best.safetensors", "evaluation.json", "result.json", "report.html", "pictures",
+    }  # fmt: skip
+    assert [row["epoch"] for row in run.history()] == [1, 2]
+    assert set(run.history()[0]) == {
+        "epoch", "lr", "train_loss", "train_top1", "seconds", "validation_loss", "validation_top1",
+    }  # fmt: skip
+    assert any(path.name.startswith("events") for path in (run.path / "tensorboard").iterdir())
+    assert {"curves.png", "confusion.png", "per_class.png"} <= {p.name for p in (run.path / "pictures").iterdir()}
+    assert "https://" not in (run.path / "report.html").read_text()
+
+
+def test_the_result_says_how_to_get_it_again(run, tmp_path):
+    result = json.loads((run.path / "result.json").read_text())
+    assert set(result) >= {
+        "kind", "model", "parameters", "dataset", "protocol", "recipe", "seed", "epochs", "top1", "top5",
+        "mean_class_accuracy", "command", "commit", "hardware", "torch", "seconds", "date", "config",
+    }  # fmt: skip
+    assert (result["kind"], result["command"], result["recipe"]) == ("accuracy", "last train", "nw_ucla")
+    assert result["parameters"] == count_parameters(load_model(run.path))
+    copied = run.copy_result(tmp_path / "results")
+    assert copied.name == "nw_ucla.xview.last_e_nano.nw_ucla.seed0.json"
+    assert json.loads(copied.read_text()) == result
+
+
+def test_evaluation_takes_the_test_part_alone_and_repeats_itself(run, ucla_like):
+    first = json.loads((run.path / "evaluation.json").read_text())
+    assert first["clips"] == (ucla_like.clips["camera"] == 3).sum() == 20
+    assert evaluate(run, CPU, QUIET).confusion.tolist() == first["confusion"]
+    evaluate(run, CPU, QUIET, weights="best", crops=3)
+    second = json.loads((run.path / "evaluation.json").read_text())
+    assert (second["weights"], second["crops"]) == ("best", 3)
+
+
+def test_the_test_part_plays_no_role_in_training(config, ucla_like, tmp_path):
+    # The same training clips with other test clips must give the same network.
+    import shutil
+
+    import numpy as np
+
+    other = tmp_path / "other"
+    shutil.copytree(ucla_like.path, other)
+    joints = np.load(other / "joints.npy", mmap_mode="r+", allow_pickle=False)
+    start = int(ucla_like.clips["offset"][ucla_like.clips["camera"] == 3][0])
+    joints[start:] += 7
+    joints.flush()
+    networks = []
+    for name, path in (("a", ucla_like.path), ("b", other)):
+        from last.config import with_overrides
+
+        run = begin(with_overrides(config, {"data.path": str(path)}), name, CPU, "")
+        train(run, False, CPU, QUIET)
+        networks.append((run.weights("last").read_bytes(), run.weights("best").read_bytes()))
+    tensors = [Recognizer(tmp_path / "runs" / name, "cpu").model.state_dict() for name in "ab"]
+    assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
+    assert networks[0][1][-1000:] == networks[1][1][-1000:]
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(run, config):
+    with pytest.raises(RunError, match="holds a run already; go on with --resume"):
+        begin(config, "first", CPU, "")
+
+
+def test_nothing_is_made_where_data_is_missing(config, tmp_path):
+    from last.config import with_overrides
+
+    away = with_overrides(config, {"data.path": str(tmp_path / "nowhere")})
+    with pytest.raises(DataMissingError, match="last data prepare nw_ucla --raw"):
+        begin(away, "second", CPU, "")
+    assert not (tmp_path / "runs" / "second").exists()
+
+
+def test_the_store_lies_under_the_data_root(tmp_path):
+    config = load_config(dataset="ntu60", environment="local", overrides={"environment.data_root": str(tmp_path)})
+    with pytest.raises(DataMissingError, match=str(tmp_path / "ntu60")):
+        open_store(config)
+    with pytest.raises(DataMissingError, match=str(tmp_path / "raw" / "ntu60")):
+        prepare_dataset(None, config)
+
+
+def test_a_resumed_run_must_stay_what_it_was(run, tmp_path):
+    assert Run.open(run.path).config == run.config
+    assert Run.open(run.checkpoint).path == run.path
+    same = {"model.name": "last_e_nano", "data.path": "elsewhere", "environment.workers": 1}
+    assert Run.open(run.path).with_settings(same).config.data.path == "elsewhere"
+    with pytest.raises(RunError, match=r"was trained with training.lr 0.1, and 0.2 was asked for"):
+        Run.open(run.path).with_settings({"training.lr": 0.2})
+    with pytest.raises(RunError, match="no run at"):
+        Run.open(tmp_path / "nowhere")
+
+
+def test_weights_for_another_store_are_refused(run, tmp_path):
+    from last.data.store import StoreWriter
+
+    store = open_store(run.config)
+    with StoreWriter(tmp_path / "fewer", store.layout, store.classes[:9]) as writer:
+        for clip in store:
+            if clip.label < 9:
+                writer.append(clip)
+    with pytest.raises(CheckpointError, match=r"with 10 classes, and the store .* with 9"):
+        evaluate(run.with_settings({"data.path": str(tmp_path / "fewer")}), CPU, QUIET)
