@@ -1,10 +1,14 @@
+import dataclasses
 import json
+import shutil
 
+import numpy as np
 import pytest
 import torch
 
-from last.config import load_config
+from last.config import load_config, with_overrides
 from last.data.datasets import DataMissingError, open_store, prepare_dataset
+from last.data.store import StoreWriter
 from last.models.cost import count_parameters
 from last.progress import Reporter
 from last.recognizer import Recognizer, load_model
@@ -70,12 +74,21 @@ def test_evaluation_takes_the_test_part_alone_and_repeats_itself(run, ucla_like)
     assert (second["weights"], second["crops"]) == ("best", 3)
 
 
+def test_copies_of_training_clips_in_the_test_part_are_counted(config, ucla_like, tmp_path):
+    with StoreWriter(tmp_path / "leaky", ucla_like.layout, ucla_like.classes) as writer:
+        for i, clip in enumerate(ucla_like):
+            writer.append(dataclasses.replace(clip, joints=ucla_like[i - 40].joints) if i in (40, 41, 42) else clip)
+    run = begin(with_overrides(config, {"data.path": str(tmp_path / "leaky")}), "leaky", CPU, "")
+    train(run, False, CPU, QUIET)
+    result = json.loads((run.path / "result.json").read_text())
+    assert (result["test_clips"], result["test_clips_copied_from_training"]) == (20, 3)
+    evaluation = json.loads((run.path / "evaluation.json").read_text())
+    right = np.trace(np.array(evaluation["confusion"]))
+    assert right - 3 <= round(result["top1_without_copies"] * 17 / 100) <= right
+
+
 def test_the_test_part_plays_no_role_in_training(config, ucla_like, tmp_path):
     # The same training clips with other test clips must give the same network.
-    import shutil
-
-    import numpy as np
-
     other = tmp_path / "other"
     shutil.copytree(ucla_like.path, other)
     joints = np.load(other / "joints.npy", mmap_mode="r+", allow_pickle=False)
@@ -84,8 +97,6 @@ def test_the_test_part_plays_no_role_in_training(config, ucla_like, tmp_path):
     joints.flush()
     networks = []
     for name, path in (("a", ucla_like.path), ("b", other)):
-        from last.config import with_overrides
-
         run = begin(with_overrides(config, {"data.path": str(path)}), name, CPU, "")
         train(run, False, CPU, QUIET)
         networks.append((run.weights("last").read_bytes(), run.weights("best").read_bytes()))
@@ -100,8 +111,6 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(run, config):
 
 
 def test_nothing_is_made_where_data_is_missing(config, tmp_path):
-    from last.config import with_overrides
-
     away = with_overrides(config, {"data.path": str(tmp_path / "nowhere")})
     with pytest.raises(DataMissingError, match="last data prepare nw_ucla --raw"):
         begin(away, "second", CPU, "")
@@ -128,8 +137,6 @@ def test_a_resumed_run_must_stay_what_it_was(run, tmp_path):
 
 
 def test_weights_for_another_store_are_refused(run, tmp_path):
-    from last.data.store import StoreWriter
-
     store = open_store(run.config)
     with StoreWriter(tmp_path / "fewer", store.layout, store.classes[:9]) as writer:
         for clip in store:

@@ -216,7 +216,7 @@ def predict(
             }
         )
         if not json:
-            _say(f"{file} ({clip.frames} frames, {clip.bodies} {'body' if clip.bodies == 1 else 'bodies'})")
+            _say(f"{file} ({clip.frames} frames, {_bodies(clip.bodies)})")
             for name, probability in best:
                 _say(f"  {100 * probability:5.1f} %  {name}")
     if json:
@@ -258,7 +258,7 @@ def models(
     if json:
         _print_json([dict(zip(("model", "alias", "parameters", "macs"), row, strict=True)) for row in rows])
         return
-    _say(f"{classes} classes, layout {layout}, {frames} frames, {bodies} {'body' if bodies == 1 else 'bodies'}")
+    _say(f"{classes} classes, layout {layout}, {frames} frames, {_bodies(bodies)}")
     table = _table("model", "alias", "parameters", "MACs")
     for name, short, parameters, macs in rows:
         table.add_row(name, short, f"{parameters:,}", f"{macs / 1e6:,.1f} M")
@@ -380,7 +380,7 @@ def show(path: Path, /, *, clip: str | None = None, out: Path | None = None, fra
     chosen, layout = load_clip(path, clip)
     target = out or Path(f"{chosen.name}.png")
     draw_clip(chosen, target, frames, layout)
-    _say(f"{target}: {chosen.frames} frames, {chosen.bodies} bodies")
+    _say(f"{target}: {chosen.frames} frames, {_bodies(chosen.bodies)}")
 
 
 def _print_metrics(run: Run, metrics: Any) -> None:
@@ -394,7 +394,17 @@ def _print_metrics(run: Run, metrics: Any) -> None:
         *(f"{result[key]:.2f}" for key in ("top1", "top5", "mean_class_accuracy")),
     )
     out.print(table)
+    copies = result["test_clips_copied_from_training"]
+    if copies:
+        _say(
+            f"{copies} of the {metrics.clips} test clips are copies of training clips; without them top-1 is "
+            f"{result['top1_without_copies'] or 0:.2f}"
+        )
     _say(f"trained in {result['seconds']:.0f} s; report: {run.path / 'report.html'}")
+
+
+def _bodies(count: int) -> str:
+    return "1 body" if count == 1 else f"{count} bodies"
 
 
 def _keep(run: Run, results: Path | None) -> None:

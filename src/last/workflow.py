@@ -208,11 +208,13 @@ def evaluate(
             "--data the store that it was trained on"
         )
     crops = crops or config.data.test_crops
-    _, test_part = split(store.clips, config.data.protocol, config.data.name)
+    train_part, test_part = split(store.clips, config.data.protocol, config.data.name)
     clips = DeviceClips.from_store(store, test_part, device)
     with reporter.bar("evaluating", len(clips)) as advance:
         probabilities = predict(recognizer.model, recognizer.pipeline, clips, crops=crops, on_clips=advance)
     metrics = measure(probabilities, clips.labels)
+    known = {store[i].digest() for i in train_part}
+    fresh = torch.tensor([store[i].digest() not in known for i in test_part])
     run.write_json("evaluation.json", {"weights": weights, "crops": crops, **metrics.to_dict(store.classes)})
     result = {
         "kind": "accuracy",
@@ -228,6 +230,12 @@ def evaluate(
         "top1": round(metrics.top1, 4),
         "top5": round(metrics.top5, 4),
         "mean_class_accuracy": round(metrics.mean_class_accuracy, 4),
+        # Copies of training clips in a test part flatter every number on it.
+        "test_clips": metrics.clips,
+        "test_clips_copied_from_training": int((~fresh).sum()),
+        "top1_without_copies": round(measure(probabilities[fresh], clips.labels.cpu()[fresh]).top1, 4)
+        if fresh.any()
+        else None,
         "seconds": round(sum(row["seconds"] for row in run.history()), 1),
         **run.provenance(),
         "config": config.to_dict(),
