@@ -42,7 +42,8 @@ def test_train_evaluate_predict(call, ucla_like, tmp_path):
     assert "last_e_nano" in out and "epoch 2/2" in err
     run = Path("runs/first")
     assert (run / "report.html").exists()
-    assert len(list(Path("results").iterdir())) == 1
+    (result,) = Path("results").iterdir()
+    assert json.loads(result.read_text())["command"].startswith("last train --model nano-e --dataset nw-ucla --data ")
     code, again, _ = call("evaluate", run)
     assert code == 0
     assert again.splitlines()[1] == out.splitlines()[1]

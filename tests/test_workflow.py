@@ -117,6 +117,21 @@ def test_nothing_is_made_where_data_is_missing(config, tmp_path):
     assert not (tmp_path / "runs" / "second").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"data.protocol": "xsub"}, "has no protocol 'xsub'"),
+        ({"model.share_backbone": True}, "last_e_nano has no setting share_backbone"),
+        ({"model.streams": "joint,bones"}, "expected one or more of"),
+        ({"data.normalise": "torsos"}, "'torsos', expected any of"),
+    ],
+)
+def test_nothing_is_made_where_the_settings_cannot_work(config, tmp_path, change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        begin(with_overrides(config, change), "second", CPU, "")
+    assert not (tmp_path / "runs" / "second").exists()
+
+
 def test_the_store_lies_under_the_data_root(tmp_path):
     config = load_config(dataset="ntu60", environment="local", overrides={"environment.data_root": str(tmp_path)})
     with pytest.raises(DataMissingError, match=str(tmp_path / "ntu60")):

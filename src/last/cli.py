@@ -23,6 +23,7 @@ app.command(data)
 
 out = Console(soft_wrap=True, highlight=False)
 reporter = Reporter()
+_command = "last"  # as it was typed, for the record of a run
 
 
 def _help(text: str) -> Any:
@@ -142,7 +143,7 @@ def train(
     if resume is not None:
         begun = Run.open(resume).with_settings(settings.names() | settings.overrides())
     else:
-        begun = workflow.begin(settings.config(), run, chosen, shlex.join(["last", *sys.argv[1:]]))
+        begun = workflow.begin(settings.config(), run, chosen, _command)
     metrics = workflow.train(begun, resume is not None, chosen, reporter)
     _print_metrics(begun, metrics)
     _keep(begun, results)
@@ -356,7 +357,8 @@ def check(path: Path, /) -> int:
     """
     from last.data.check import check as find_faults
 
-    findings = find_faults(path)
+    with reporter.bar("checking") as advance:
+        findings = find_faults(path, advance)
     for finding in findings:
         _say(str(finding))
     if not findings:
@@ -439,8 +441,11 @@ def _say(line: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    global _command
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    _command = shlex.join(["last", *tokens])
     try:
-        result = app(arguments, exit_on_error=False, result_action="return_value")
+        result = app(tokens, exit_on_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except (CycloptsError, ConfigError) as error:
         if isinstance(error, ConfigError):

@@ -143,3 +143,9 @@ def test_normalisation_of_the_pose_comes_before_augmentation_and_of_the_range_af
 def test_an_unknown_normalisation_is_refused(stick):
     with pytest.raises(ConfigError, match="'torsoo', expected any of torso, front, minmax"):
         Pipeline(stick, normalise=("torsoo",))
+
+
+@pytest.mark.parametrize("streams", [(), ("joint", "bones")])
+def test_an_unknown_stream_is_refused(stick, streams):
+    with pytest.raises(ConfigError, match="expected one or more of joint, velocity, bone"):
+        Pipeline(stick, streams=streams)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from last.config import DataConfig
+from last.config import ConfigError, DataConfig
 from last.data.augment import Augmentation, augment
 from last.data.clip import Clip
 from last.data.normalise import AFTER_AUGMENTATION, BEFORE_AUGMENTATION, check_steps
@@ -142,7 +142,7 @@ class Pipeline:
         augmentation: of training batches.
 
     Raises:
-        ConfigError: a step of normalisation does not exist.
+        ConfigError: a step of normalisation or a stream does not exist.
     """
 
     layout: Layout
@@ -155,6 +155,8 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         check_steps(self.normalise)
+        if not self.streams or not set(self.streams) <= set(STREAMS):
+            raise ConfigError(f"model.streams is {list(self.streams)}, expected one or more of {', '.join(STREAMS)}")
 
     @classmethod
     def from_config(

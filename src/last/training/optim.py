@@ -56,7 +56,7 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
 
     @torch.no_grad()
     def average(means: Iterable[Tensor], values: Iterable[Tensor], count: Tensor | int) -> None:
-        n = int(count)
+        n = int(ema.n_averaged)  # not ``count``, which lies on the device and would make the host wait for it
         weight = 1 - min(decay, (1 + n) / (10 + n))
         for mean, value in zip(means, values, strict=True):
             if mean.is_floating_point():
@@ -64,4 +64,5 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
             else:
                 mean.copy_(value)
 
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    return ema
