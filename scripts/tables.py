@@ -10,6 +10,8 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
 
+from last.run import settings_of
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCORES = ("top1", "top1_without_copies", "top5", "mean_class_accuracy")
@@ -22,8 +24,8 @@ def table(dataset: str) -> str:
     for path in sorted((ROOT / "results").glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["kind"] == "accuracy" and record["dataset"] == dataset:
-            keys = ("model", "parameters", "protocol", "recipe", "epochs", "weights", "crops")
-            groups[tuple(record[key] for key in keys)].append(record)
+            keys = ("model", "parameters", "protocol", "recipe", "epochs")
+            groups[(*(record[key] for key in keys), json.dumps(settings_of(record)))].append(record)
     lines = [
         "| model | parameters | protocol | recipe, epochs | seeds | top-1 | top-1 without copies | top-5 | mean class "
         "| minutes a seed |",

@@ -9,7 +9,8 @@ from hypothesis import settings
 
 from last.data.batches import DeviceClips
 from last.data.clip import Clip
-from last.data.store import ClipStore, StoreWriter
+from last.data.store import ClipStore
+from last.data.store_writer import StoreWriter
 from last.skeleton import Layout
 
 torch.set_num_threads(1)

@@ -6,7 +6,8 @@ import last
 from last.config import ConfigError, load_config
 from last.data.batches import DeviceClips
 from last.data.clip import Clip
-from last.data.store import ClipStore, StoreWriter
+from last.data.store import ClipStore
+from last.data.store_writer import StoreWriter
 from last.evaluate import predict
 from last.recognizer import Recognizer, build_model, choose_device, describe
 from last.skeleton import load_layout

@@ -8,13 +8,13 @@ import torch
 
 from last.config import load_config, with_overrides
 from last.data.datasets import DataMissingError, open_store, prepare_dataset
-from last.data.store import StoreWriter
+from last.data.store_writer import StoreWriter
 from last.models.cost import count_parameters
 from last.progress import Reporter
 from last.recognizer import Recognizer, load_model
 from last.run import Run, RunError
 from last.training.checkpoint import CheckpointError
-from last.workflow import begin, evaluate, train
+from last.workflow import begin, evaluate, resume, train
 
 CPU = torch.device("cpu")
 QUIET = Reporter(quiet=True)
@@ -60,7 +60,7 @@ def test_the_result_says_how_to_get_it_again(run, tmp_path):
     }  # fmt: skip
     assert (result["kind"], result["command"], result["recipe"]) == ("accuracy", "last train", "nw_ucla")
     assert result["parameters"] == count_parameters(load_model(run.path))
-    copied = run.copy_result(tmp_path / "results")
+    copied = run.copy_result("result.json", tmp_path / "results")
     assert copied.name == "nw_ucla.xview.last_e_nano.nw_ucla.seed0.json"
     assert json.loads(copied.read_text()) == result
 
@@ -68,10 +68,42 @@ def test_the_result_says_how_to_get_it_again(run, tmp_path):
 def test_evaluation_takes_the_test_part_alone_and_repeats_itself(run, ucla_like):
     first = json.loads((run.path / "evaluation.json").read_text())
     assert first["clips"] == (ucla_like.clips["camera"] == 3).sum() == 20
-    assert evaluate(run, CPU, QUIET).confusion.tolist() == first["confusion"]
-    evaluate(run, CPU, QUIET, weights="best", crops=3)
-    second = json.loads((run.path / "evaluation.json").read_text())
-    assert (second["weights"], second["crops"]) == ("best", 3)
+    assert evaluate(run, CPU, QUIET).metrics.confusion.tolist() == first["confusion"]
+
+
+def test_other_weights_or_crops_leave_the_reported_result_alone(run, tmp_path):
+    reported = (run.path / "result.json").read_text()
+    other = evaluate(run, CPU, QUIET, weights="best", crops=3)
+    assert (run.path / "result.json").read_text() == reported
+    assert (other.result["weights"], other.result["crops"]) == ("best", 3)
+    assert other.result_file == "result.best.crops3.json"
+    assert other.report.name == "report.best.crops3.html"
+    names = {run.copy_result(file, tmp_path / "results").name for file in ("result.json", other.result_file)}
+    assert len(names) == 2
+
+
+def test_a_result_of_other_settings_is_not_overwritten(run, config, tmp_path):
+    run.copy_result("result.json", tmp_path / "results")
+    run.copy_result("result.json", tmp_path / "results")  # the same run may be copied again
+    longer = begin(with_overrides(config, {"training.epochs": 3}), "longer", CPU, "")
+    train(longer, False, CPU, QUIET)
+    with pytest.raises(RunError, match="holds a result of other settings and is left alone"):
+        longer.copy_result("result.json", tmp_path / "results")
+
+
+def test_a_run_stopped_before_its_first_checkpoint_begins_anew(run, config):
+    early = begin(config, "early", CPU, "last train")
+    again = resume(early.path, {}, CPU, "last train --resume")
+    train(again, True, CPU, QUIET)
+    assert again.weights().read_bytes()[-1000:] == run.weights().read_bytes()[-1000:]
+    assert [record["command"] for record in again.provenance()["resumed"]] == ["last train --resume"]
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "metrics.csv"])
+def test_damaged_notes_of_a_run_are_told_by_name(run, name):
+    (run.path / name).write_text("epoch\nx\n")
+    with pytest.raises(RunError, match=name):
+        evaluate(run, CPU, QUIET)
 
 
 def test_copies_of_training_clips_in_the_test_part_are_counted(config, ucla_like, tmp_path):

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +17,9 @@ from last import __version__
 from last.config import Config, ConfigError, load_config
 from last.progress import Interrupted, Reporter
 from last.run import Run, Weights
+
+if TYPE_CHECKING:
+    from last.workflow import Evaluation
 
 app = App(name="last", help="Skeleton-based human action recognition that fits anywhere.", version=__version__)
 data = App(name="data", help="Get, prepare and look at clips.")
@@ -117,6 +121,7 @@ def _is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
+Positive = Annotated[int, Parameter(validator=Number(gte=1))]
 Device = Annotated[str, _help("auto, cpu, cuda or cuda:N.")]
 
 
@@ -141,12 +146,12 @@ def train(
 
     chosen = choose_device(device)
     if resume is not None:
-        begun = Run.open(resume).with_settings(settings.names() | settings.overrides())
+        if run is not None or settings.env is not None:
+            raise ConfigError("--resume goes on in the run's own folder with its own paths; leave out --run and --env")
+        begun = workflow.resume(resume, settings.names() | settings.overrides(), chosen, _command)
     else:
         begun = workflow.begin(settings.config(), run, chosen, _command)
-    metrics = workflow.train(begun, resume is not None, chosen, reporter)
-    _print_metrics(begun, metrics)
-    _keep(begun, results)
+    _print_evaluation(begun, workflow.train(begun, resume is not None, chosen, reporter), results)
 
 
 @app.command
@@ -157,7 +162,7 @@ def evaluate(
     device: Device = "auto",
     data: str | None = None,
     weights: Weights = "last",
-    crops: int | None = None,
+    crops: Annotated[int | None, Parameter(validator=Number(gte=1, lte=100))] = None,
     results: Path | None = None,
 ) -> None:
     """Score a run's network on the test part of its protocol.
@@ -173,9 +178,7 @@ def evaluate(
     from last.recognizer import choose_device
 
     opened = Run.open(run).with_settings({} if data is None else {"data.path": data})
-    metrics = workflow.evaluate(opened, choose_device(device), reporter, weights, crops)
-    _print_metrics(opened, metrics)
-    _keep(opened, results)
+    _print_evaluation(opened, workflow.evaluate(opened, choose_device(device), reporter, weights, crops), results)
 
 
 @app.command
@@ -183,7 +186,7 @@ def predict(
     run: Path,
     files: Annotated[list[Path], Parameter(consume_multiple=True)],
     *,
-    top: int = 5,
+    top: Positive = 5,
     device: Device = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -203,6 +206,7 @@ def predict(
     for file in files:
         try:
             clip = read_clip(file)
+            _, cleaned = recognizer.clean(clip)
             best = recognizer.rank(recognizer.predict_clips([clip]), top)[0]
         except (OSError, ValueError) as error:  # the other files still get their answers
             reporter.say(f"last: {error}")
@@ -213,11 +217,13 @@ def predict(
                 "file": str(file),
                 "frames": clip.frames,
                 "bodies": clip.bodies,
+                "cleaned": dict(cleaned),
                 "classes": [{"class": name, "probability": round(probability, 6)} for name, probability in best],
             }
         )
         if not json:
-            _say(f"{file} ({clip.frames} frames, {_bodies(clip.bodies)})")
+            repairs = "".join(f"; {what}: {count}" for what, count in cleaned.items())
+            _say(f"{file} ({clip.frames} frames, {_bodies(clip.bodies)}{repairs})")
             for name, probability in best:
                 _say(f"  {100 * probability:5.1f} %  {name}")
     if json:
@@ -228,10 +234,10 @@ def predict(
 @app.command
 def models(
     *,
-    classes: int = 60,
+    classes: Positive = 60,
     layout: str = "ntu",
-    frames: int = 64,
-    bodies: int = 1,
+    frames: Positive = 64,
+    bodies: Positive = 1,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """List the networks: name, parameters, MACs of one clip.
@@ -277,13 +283,17 @@ def config(*, settings: Settings = Settings()) -> None:
 
 
 @data.command(name="list")
-def list_data(*, settings: Settings = Settings()) -> None:
-    """List the data sets, their protocols, and whether they are prepared here."""
+def list_data(*, env: str | None = None) -> None:
+    """List the data sets, their protocols, and whether they are prepared here.
+
+    Args:
+        env: machine: local, kaggle or gcp; detected where not given.
+    """
     from last.data.datasets import list_datasets
     from last.data.store import ClipStore, StoreError
 
     for dataset in list_datasets():
-        path = load_config(dataset=dataset.name, environment=settings.env, overrides=settings.overrides()).store_path()
+        path = load_config(dataset=dataset.name, environment=env).store_path()
         try:
             state = f"{len(ClipStore.open(path)):,} clips in {path}"
         except StoreError as error:
@@ -310,7 +320,7 @@ def prepare(
         protocol: checked only: one store serves every protocol.
         data: where the store goes; <data_root>/<dataset> where not given.
         env: machine: local, kaggle or gcp.
-        workers: processes; one a core where not given.
+        workers: processes; one for each core at hand where not given.
     """
     from last.data.datasets import prepare_dataset
 
@@ -319,7 +329,9 @@ def prepare(
     merged = load_config(dataset=name, environment=env, overrides={k: v for k, v in given.items() if v is not None})
     with reporter.bar(f"preparing {name}") as advance:
         report = prepare_dataset(raw, merged, advance)
-    _say(f"{report.kept:,} of {report.files:,} files are now clips in {merged.store_path()}")
+    if report.resumed:
+        _say(f"{report.resumed:,} files had been read by an earlier run")
+    _say(f"{report.kept:,} of {report.files:,} files are now clips in {merged.store_path()}{_instead(report.replaced)}")
     for reason, count in report.reasons().most_common():
         example = next(record["file"] for record in report.left_out if record["reason"] == reason)
         _say(f"  left out: {reason}: {count:,}, such as {example}")
@@ -339,13 +351,14 @@ def synthesize(*, out: Path | None = None, ntu: Path | None = None, env: str | N
     """
     from last.data import synthetic
 
+    replaced = 0
     with reporter.bar("synthesizing") as advance:
         if ntu is not None:
             synthetic.write_ntu(ntu, progress=advance)
         else:
             out = out or load_config(environment=env).store_path()
-            synthetic.synthesize(out, progress=advance)
-    _say(f"{len(synthetic.clip_names()):,} clips in {ntu or out}")
+            replaced = synthetic.synthesize(out, progress=advance).replaced
+    _say(f"{len(synthetic.clip_names()):,} clips in {ntu or out}{_instead(replaced)}")
 
 
 @data.command
@@ -367,7 +380,7 @@ def check(path: Path, /) -> int:
 
 
 @data.command
-def show(path: Path, /, *, clip: str | None = None, out: Path | None = None, frames: int = 8) -> None:
+def show(path: Path, /, *, clip: str | None = None, out: Path | None = None, frames: Positive = 8) -> None:
     """Draw a clip as a picture (.png), an animation (.gif), or a player that can be turned by hand (.html).
 
     Args:
@@ -385,33 +398,32 @@ def show(path: Path, /, *, clip: str | None = None, out: Path | None = None, fra
     _say(f"{target}: {chosen.frames} frames, {_bodies(chosen.bodies)}")
 
 
-def _print_metrics(run: Run, metrics: Any) -> None:
-    result = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
+def _print_evaluation(run: Run, evaluation: "Evaluation", results: Path | None) -> None:
+    result = evaluation.result
     table = _table("model", "parameters", "test part", "clips", "top-1", "top-5", "mean class")
     table.add_row(
         result["model"],
         f"{result['parameters']:,}",
         f"{result['dataset']}/{result['protocol']}",
-        str(metrics.clips),
+        str(result["test_clips"]),
         *(f"{result[key]:.2f}" for key in ("top1", "top5", "mean_class_accuracy")),
     )
     out.print(table)
-    copies = result["test_clips_copied_from_training"]
-    if copies:
-        _say(
-            f"{copies} of the {metrics.clips} test clips are copies of training clips; without them top-1 is "
-            f"{result['top1_without_copies'] or 0:.2f}"
-        )
-    _say(f"trained in {result['seconds']:.0f} s; report: {run.path / 'report.html'}")
+    if copies := result["test_clips_copied_from_training"]:
+        rest = result["top1_without_copies"]
+        without = "there are no others" if rest is None else f"without them top-1 is {rest:.2f}"
+        _say(f"{copies} of the test clips have exactly the joints of a training clip; {without}")
+    _say(f"trained in {result['seconds']:.0f} s; report: {evaluation.report}")
+    if results is not None:
+        _say(f"result: {run.copy_result(evaluation.result_file, results)}")
+
+
+def _instead(replaced: int) -> str:
+    return f", instead of {replaced:,} that were there" if replaced else ""
 
 
 def _bodies(count: int) -> str:
     return "1 body" if count == 1 else f"{count} bodies"
-
-
-def _keep(run: Run, results: Path | None) -> None:
-    if results is not None:
-        _say(f"result: {run.copy_result(results)}")
 
 
 def _table(*columns: str) -> Table:

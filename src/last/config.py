@@ -7,6 +7,7 @@ set also says what it is (``about``) and which recipe suits it (``recipe``).
 
 import dataclasses
 import difflib
+import math
 import os
 import types
 import typing
@@ -89,7 +90,7 @@ class EnvironmentConfig:
     name: str = "local"
     data_root: str = "data"
     runs_root: str = "runs"
-    workers: int = 0  # processes that prepare data; 0: one a core
+    workers: int = 0  # processes that prepare data; 0: one for each core at hand
     batch_size: int | None = None  # a recipe's larger batch is reached by accumulation
 
 
@@ -254,7 +255,8 @@ def _build(values: Mapping[str, dict[str, Any]], origins: dict[str, str]) -> Con
 def _merge(values: dict[str, dict[str, Any]], origins: dict[str, str], section: str, keys: Any, source: str) -> None:
     if section not in _SECTIONS:
         raise ConfigError(
-            f"unknown section '{section}' in {source}{_nearest(section, _SECTIONS)}; sections: {', '.join(_SECTIONS)}"
+            f"unknown section '{section}' in {source}{_nearest(str(section), _SECTIONS)}; "
+            f"sections: {', '.join(_SECTIONS)}"
         )
     if not isinstance(keys, Mapping):
         raise ConfigError(f"section '{section}' in {source} holds {keys!r}, expected keys with values")
@@ -285,7 +287,7 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
             raise wrong
         return value
     if origin is tuple:
-        items = yaml.safe_load(value if value.startswith("[") else f"[{value}]") if isinstance(value, str) else value
+        items = _listed(value) if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):
             raise wrong
         if args[-1] is Ellipsis:
@@ -309,11 +311,17 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
         number = float(value)
     except (TypeError, ValueError):
         raise wrong from None
-    if hint is int:
-        if number != int(number):
-            raise wrong
-        return int(number)
-    return number
+    if not math.isfinite(number) or (hint is int and not number.is_integer()):
+        raise wrong
+    return int(number) if hint is int else number
+
+
+def _listed(text: str) -> Any:
+    """The list that ``a, b`` or ``[a, b]`` stands for, or None."""
+    try:
+        return yaml.safe_load(text if text.startswith("[") else f"[{text}]")
+    except yaml.YAMLError:
+        return None
 
 
 def _describe(hint: Any) -> str:
@@ -337,9 +345,10 @@ def _nearest(name: str, valid: typing.Iterable[str]) -> str:
 # Settings that must lie in a range, so that a slip of the keyboard fails before hours of training, not after.
 _RANGES: dict[str, tuple[float, float]] = {
     "model.dropout": (0, 0.99),
-    "data.frames": (2, 10_000),
+    "data.frames": (8, 10_000),
     "data.max_bodies": (1, 100),
     "data.test_crops": (1, 100),
+    "training.seed": (0, 2**31 - 1),
     "training.epochs": (1, 1_000_000),
     "training.batch_size": (1, 1_000_000),
     "training.accumulate": (1, 1_000_000),

@@ -1,5 +1,6 @@
 """Files written whole or not at all."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +20,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
-        with partial.open("rb") as file:
+        with partial.open("r+b") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
         partial.replace(path)
-    except Exception as error:  # torch and safetensors report a full disk by exceptions of their own
+    except BaseException as error:
         if partial.parent.is_dir():
             partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        advice = "; free some space and try again" if error.errno == errno.ENOSPC else ""
         kept = "; the file that was there is unchanged" if path.exists() else ""
-        raise WriteError(f"cannot write {path}: {error}{kept}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}{kept}{advice}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -22,6 +23,22 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return answer.stdout.strip() if (root / ".git").exists() else "unknown"
+
+
+def record(command: str, device: torch.device) -> dict[str, str]:
+    """All that a result must say of its making.
+
+    Args:
+        command: the command line.
+        device: where it computes.
+    """
+    return {
+        "command": command,
+        "commit": commit(),
+        "hardware": hardware(device),
+        "torch": torch.__version__,
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
+    }
 
 
 def hardware(device: torch.device) -> str:

@@ -3,6 +3,7 @@
 Shapes: T frames, M bodies, V joints, C coordinates, K classes.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,14 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in {"cpu", "cuda"}:
+            raise RuntimeError(f"LAST runs on cpu and cuda, not on {device.type}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {name} cannot be used here ({reason}); use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # questions without a device, such as for bfloat16, are about this one
     return device
 
 
@@ -112,6 +117,8 @@ class Recognizer:
         Raises:
             ValueError: the shape does not fit the layout, or there is no joint at all.
         """
+        if isinstance(joints, Tensor):
+            joints = joints.detach().cpu().numpy()
         values = np.asarray(joints, dtype=np.float32)
         if values.ndim == 3:
             values = values[:, None]
@@ -128,7 +135,7 @@ class Recognizer:
         Raises:
             ValueError: a clip's shape does not fit the layout, or it shows no joint at all.
         """
-        rows = DeviceClips.from_clips([self._cleaned(clip) for clip in clips], self.device)
+        rows = DeviceClips.from_clips([self.clean(clip)[0] for clip in clips], self.device)
         return predict(self.model, self.pipeline, rows, batch_size, self.data.test_crops).numpy()
 
     def rank(self, probabilities: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
@@ -136,17 +143,22 @@ class Recognizer:
         best = np.argsort(-probabilities, axis=1)[:, :top]
         return [[(self.classes[k], float(row[k])) for k in ks] for row, ks in zip(probabilities, best, strict=True)]
 
-    def _cleaned(self, clip: Clip) -> Clip:
+    def clean(self, clip: Clip) -> tuple[Clip, Counter[str]]:
+        """The clip as the network is given it, and how many bodies and frames were dropped and joints filled.
+
+        Raises:
+            ValueError: its shape does not fit the layout, or it shows no joint at all.
+        """
         expected = (len(self.layout.joints), self.layout.dimensions)
         if clip.joints.shape[2:] != expected:
             raise ValueError(
                 f"clip '{clip.name}' has {clip.joints.shape[2]} joints of {clip.joints.shape[3]} coordinates, but the "
                 f"network was trained on layout '{self.layout.name}' with {expected[0]} of {expected[1]}"
             )
-        cleaned, _ = clean(clip, self.layout, CleanOptions(max_bodies=self.data.max_bodies))
+        cleaned, counts = clean(clip, self.layout, CleanOptions(max_bodies=self.data.max_bodies))
         if cleaned is None:
             raise ValueError(f"clip '{clip.name}' shows no joint that is not missing, so there is nothing to recognise")
-        return cleaned
+        return cleaned, counts
 
 
 def load_model(path: Path | str, device: str | torch.device = "cpu") -> nn.Module:

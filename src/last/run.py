@@ -108,9 +108,30 @@ class Run:
         """The network of the last epoch, or the best on the validation part."""
         return self.path / f"{which}.safetensors"
 
-    def provenance(self) -> dict[str, str]:
-        """Command, commit, hardware, torch and date of the training."""
-        return json.loads((self.path / "provenance.json").read_text(encoding="utf-8"))
+    def provenance(self) -> dict[str, Any]:
+        """Command, commit, hardware, torch and date of the training, and of each time it was ``resumed``.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        path = self.path / "provenance.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {path}, which says how the run was trained: {error}") from error
+
+    def add_provenance(self, record: Mapping[str, str]) -> None:
+        """Note that the run was resumed.
+
+        Args:
+            record: as :meth:`create` takes it.
+
+        Raises:
+            RunError: what was noted so far is damaged.
+            WriteError: the folder cannot be written.
+        """
+        content = self.provenance()
+        self.write_json("provenance.json", content | {"resumed": [*content.get("resumed", []), dict(record)]})
 
     def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write metrics.csv, a row an epoch."""
@@ -121,25 +142,52 @@ class Run:
         write_text(self.path / "metrics.csv", text.getvalue())
 
     def history(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv; empty before the first epoch."""
+        """The rows of metrics.csv; empty before the first epoch.
+
+        Raises:
+            RunError: the file is damaged.
+        """
         path = self.path / "metrics.csv"
         if not path.exists():
             return []
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        except (TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged, expected a number in each cell: {error}") from error
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file into the folder."""
         write_text(self.path / name, json.dumps(content, indent=1) + "\n")
 
-    def copy_result(self, folder: Path) -> Path:
-        """Copy result.json into ``folder`` under a name that tells it from others, and return where it went.
+    def copy_result(self, file: str, folder: Path) -> Path:
+        """Copy a result of this run into ``folder`` under a name that tells it from others, and return where it went.
+
+        Args:
+            file: its name in the run's folder, such as result.json.
+            folder: made where it is missing.
 
         Raises:
+            RunError: there is a result of other settings under that name; it is left alone.
             WriteError: the folder cannot be written.
         """
         config = self.config
         name = f"{config.data.name}.{config.data.protocol}.{config.model.name}.{config.training.recipe}"
-        target = folder / f"{name}.seed{config.training.seed}.json"
-        write_text(target, (self.path / "result.json").read_text(encoding="utf-8"))
+        target = folder / f"{name}.seed{config.training.seed}{file.removeprefix('result')}"
+        text = (self.path / file).read_text(encoding="utf-8")
+        if target.exists() and settings_of(json.loads(target.read_text(encoding="utf-8"))) != settings_of(
+            json.loads(text)
+        ):
+            raise RunError(
+                f"{target} holds a result of other settings and is left alone; name another folder with --results"
+            )
+        write_text(target, text)
         return target
+
+
+def settings_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a result comparable with others: all settings but the seed and those of the machine."""
+    config = result["config"]
+    training = {key: value for key, value in config["training"].items() if key != "seed"}
+    data = {key: value for key, value in config["data"].items() if key != "path"}
+    return {"model": config["model"], "data": data, "training": training} | {k: result[k] for k in ("weights", "crops")}

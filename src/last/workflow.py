@@ -1,9 +1,10 @@
 """What the commands do: train a run, evaluate it, report on it."""
 
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,32 @@ from last.config import Config
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.datasets import open_store
-from last.data.protocols import split, validation_split
-from last.data.store import ClipStore
+from last.data.protocols import copied_from_training, split, validation_split
 from last.evaluate import Metrics, measure, predict
 from last.models.cost import count_parameters
 from last.progress import Interrupted, Reporter
 from last.recognizer import Recognizer, build_model, describe
-from last.report.page import Table, write_page
-from last.report.pictures import draw_clip, draw_confusion, draw_curves, draw_per_class
+from last.report.summary import write_report
 from last.run import Run, Weights
 from last.training.checkpoint import CheckpointError, save_weights
 from last.training.loop import Trainer
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run's network is worth, and where that stands.
+
+    Attributes:
+        metrics: on the test part.
+        result: the record for results/, as in ``result_file``.
+        result_file: its name in the run's folder.
+        report: the page.
+    """
+
+    metrics: Metrics
+    result: dict[str, Any]
+    result_file: str
+    report: Path
 
 
 def begin(config: Config, name: str | None, device: torch.device, command: str) -> Run:
@@ -41,38 +57,50 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
     Raises:
         RunError: the folder holds a run already.
         WriteError: it cannot be written.
-        DataMissingError, StoreError, ProtocolError, ConfigError, ValueError: it could not be trained; no folder is made.
+        DataMissingError, ValueError: the clips or settings cannot train; no folder is made.
     """
     store = open_store(config)
     split(store.clips, config.data.protocol, config.data.name)
     Pipeline.from_config(config.data, store.layout, config.model.streams)
     with torch.device("meta"):
         build_model(config.model, len(store.classes), store.layout)
-    now = datetime.now(timezone.utc)
+    now = datetime.now()
     name = name or f"{config.data.name}-{config.model.name}-{now:%Y%m%d-%H%M%S}"
     # A name is one path part; anything more is a path of the user's own.
     folder = Path(name) if len(Path(name).parts) > 1 else Path(config.environment.runs_root).expanduser() / name
-    record = {
-        "command": command,
-        "commit": provenance.commit(),
-        "hardware": provenance.hardware(device),
-        "torch": torch.__version__,
-        "date": f"{now:%Y-%m-%d}",
-    }
-    return Run.create(folder, config, record)
+    return Run.create(folder, config, provenance.record(command, device))
 
 
-def train(run: Run, resume: bool, device: torch.device, reporter: Reporter) -> Metrics:
+def resume(path: Path, given: Mapping[str, Any], device: torch.device, command: str) -> Run:
+    """Open the folder of an interrupted run to go on with it.
+
+    Args:
+        path: the folder, or a file in it.
+        given: settings by section.key that were asked for; they must be those of the run, but for paths and machine.
+        device: where it will train, for the record.
+        command: the command line, for the record.
+
+    Raises:
+        RunError: there is no run, or a setting would change what it is.
+        ConfigError: there is no such setting.
+        WriteError: the folder cannot be written.
+    """
+    run = Run.open(path).with_settings(given)
+    run.add_provenance(provenance.record(command, device))
+    return run
+
+
+def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> Evaluation:
     """Train, from the start or from the run's checkpoint, then evaluate and write the report.
 
     Args:
         run: where it goes, and its settings.
-        resume: go on from the checkpoint.
+        resumed: go on from the checkpoint.
         device: where to train.
         reporter: says what happens.
 
     Returns:
-        The metrics of the last epoch's network on the test part.
+        The last epoch's network on the test part.
 
     Raises:
         Interrupted: by Ctrl-C; the checkpoint holds the very step.
@@ -101,8 +129,10 @@ def train(run: Run, resume: bool, device: torch.device, reporter: Reporter) -> M
         config.environment.batch_size,
         lambda i: names[i].decode(),
     )
-    if resume:
+    if resumed and run.checkpoint.exists():
         trainer.load(run.checkpoint)
+    elif resumed:
+        reporter.say(f"{run.path} was stopped before its first checkpoint, so it begins anew, from the same seed")
     reporter.say(
         f"{config.model.name}, {count_parameters(model):,} parameters; {config.data.name} {config.data.protocol}: "
         f"{len(train_part)} clips to train, {len(validation_part)} to validate, {len(test_part)} to test; "
@@ -188,8 +218,10 @@ def _stop_on_signal(reporter: Reporter) -> Generator[Callable[[], bool]]:
 
 def evaluate(
     run: Run, device: torch.device, reporter: Reporter, weights: Weights = "last", crops: int | None = None
-) -> Metrics:
-    """Score a run's network on the test part of its protocol; write evaluation.json, result.json and the report.
+) -> Evaluation:
+    """Score a run's network on the test part of its protocol, and write evaluation.json, result.json and report.html.
+
+    Other weights or crops than those that the run reports get files of their own, such as result.best.crops1.json.
 
     Args:
         run: a trained one.
@@ -200,7 +232,7 @@ def evaluate(
 
     Raises:
         CheckpointError: the run has no such weights, or they do not fit the store.
-        DataMissingError, StoreError: as their messages say.
+        DataMissingError, StoreError, RunError: as their messages say.
     """
     config = run.config
     store = open_store(config)
@@ -211,15 +243,16 @@ def evaluate(
             f"classes, and the store {store.path} has layout '{store.layout.name}' with {len(store.classes)}; give "
             "--data the store that it was trained on"
         )
-    crops = crops or config.data.test_crops
+    crops = config.data.test_crops if crops is None else crops
+    seconds, made_by = sum(row["seconds"] for row in run.history()), run.provenance()
     train_part, test_part = split(store.clips, config.data.protocol, config.data.name)
     clips = DeviceClips.from_store(store, test_part, device)
     with reporter.bar("evaluating", len(clips)) as advance:
         probabilities = predict(recognizer.model, recognizer.pipeline, clips, crops=crops, on_clips=advance)
     metrics = measure(probabilities, clips.labels)
-    known = {store[i].digest() for i in train_part}
-    fresh = torch.tensor([store[i].digest() not in known for i in test_part])
-    run.write_json("evaluation.json", {"weights": weights, "crops": crops, **metrics.to_dict(store.classes)})
+    # Copies of training clips in a test part flatter every number on it.
+    fresh = torch.from_numpy(~copied_from_training(store, train_part, test_part))
+    without_copies = measure(probabilities[fresh], clips.labels.cpu()[fresh]).top1 if fresh.any() else None
     result = {
         "kind": "accuracy",
         "model": config.model.name,
@@ -234,86 +267,26 @@ def evaluate(
         "top1": round(metrics.top1, 4),
         "top5": round(metrics.top5, 4),
         "mean_class_accuracy": round(metrics.mean_class_accuracy, 4),
-        # Copies of training clips in a test part flatter every number on it.
         "test_clips": metrics.clips,
         "test_clips_copied_from_training": int((~fresh).sum()),
-        "top1_without_copies": round(measure(probabilities[fresh], clips.labels.cpu()[fresh]).top1, 4)
-        if fresh.any()
-        else None,
-        "seconds": round(sum(row["seconds"] for row in run.history()), 1),
-        **run.provenance(),
+        "top1_without_copies": None if without_copies is None else round(without_copies, 4),
+        "seconds": round(seconds, 1),
+        **made_by,
         "config": config.to_dict(),
     }
-    run.write_json("result.json", result)
+    own = "" if (weights, crops) == ("last", config.data.test_crops) else f".{weights}.crops{crops}"
+    run.write_json(f"evaluation{own}.json", {"weights": weights, "crops": crops, **metrics.to_dict(store.classes)})
+    run.write_json(f"result{own}.json", result)
+    report = run.path / f"report{own}.html"
     with reporter.bar("drawing the report"):
-        _report(run, store, test_part, probabilities.argmax(1).numpy(), metrics, result)
-    return metrics
-
-
-def _report(
-    run: Run,
-    store: ClipStore,
-    test_part: np.ndarray,
-    predicted: np.ndarray,
-    metrics: Metrics,
-    result: dict[str, Any],
-) -> None:
-    """Pictures and one page that holds them."""
-    folder = run.path / "pictures"
-    pictures: list[tuple[str, Path]] = []
-
-    def add(caption: str, name: str, draw: Callable[[Path], None]) -> None:
-        draw(folder / name)
-        pictures.append((caption, folder / name))
-
-    add("Loss and top-1 accuracy over the epochs", "curves.png", lambda out: draw_curves(run.history(), out))
-    add(
-        "Confusion: true classes in rows",
-        "confusion.png",
-        lambda out: draw_confusion(metrics.confusion, store.classes, out),
-    )
-    add(
-        "Recall of each class",
-        "per_class.png",
-        lambda out: draw_per_class(metrics.recall, store.classes, out),
-    )
-    true = store.clips["label"][test_part]
-    right, wrong = np.flatnonzero(predicted == true), np.flatnonzero(predicted != true)
-    # One clip of each of three classes that were recognised, and one that was not.
-    chosen = [right[true[right] == k][0] for k in np.unique(true[right])[:3]] + wrong[:1].tolist()
-    for i in chosen:
-        clip = store[int(test_part[i])]
-        taken = "recognised" if predicted[i] == true[i] else f"taken for '{store.classes[predicted[i]]}'"
-        add(
-            f"{clip.name}: '{store.classes[true[i]]}', {taken}",
-            f"{clip.name}.png",
-            lambda out, clip=clip: draw_clip(clip, out, layout=store.layout),
+        write_report(
+            report,
+            run.path / f"pictures{own}",
+            run.history(),
+            store,
+            test_part,
+            probabilities.argmax(1),
+            metrics,
+            result,
         )
-    notes = ["All settings are in config.yaml beside this page, the record for results/ in result.json."]
-    if run.config.data.name == "synthetic":
-        notes.insert(0, "The clips show an animated body: the figures say that the system works, nothing about people.")
-    if copies := result["test_clips_copied_from_training"]:
-        notes.insert(
-            0,
-            f"{copies} test clips have exactly the joints of a training clip; without them top-1 is "
-            f"{result['top1_without_copies'] or 0:.2f} %.",
-        )
-    facts = {
-        "top-1": f"{metrics.top1:.2f} %",
-        "top-5": f"{metrics.top5:.2f} %",
-        "mean class accuracy": f"{metrics.mean_class_accuracy:.2f} %",
-        "test clips": f"{metrics.clips:,}",
-        "parameters": f"{result['parameters']:,}",
-        "trained in": f"{result['seconds']:.0f} s",
-    }
-    facts |= {key: str(result[key]) for key in ("recipe", "epochs", "seed", "hardware", "torch", "date", "commit")}
-    facts["command"] = result["command"]
-    per_class = metrics.to_dict(store.classes)["per_class"]
-    write_page(
-        run.path / "report.html",
-        f"{result['model']} on {result['dataset']}, {result['protocol']}",
-        facts,
-        [Table("Per class (percent)", list(per_class[0]), [list(row.values()) for row in per_class])],
-        pictures,
-        notes,
-    )
+    return Evaluation(metrics, result, f"result{own}.json", report)

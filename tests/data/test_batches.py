@@ -8,7 +8,8 @@ from last.config import ConfigError
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline, sample_times
 from last.data.clip import Clip
-from last.data.store import ClipStore, StoreWriter
+from last.data.store import ClipStore
+from last.data.store_writer import StoreWriter
 
 
 def ramp(frames, bodies=1, name="ramp"):

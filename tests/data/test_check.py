@@ -1,6 +1,7 @@
 """Every kind of fault is found, at once, with a count and an example; a sound set has none."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from last.data.check import Finding, check
 from last.data.clip import Clip
-from last.data.store import ClipStore, StoreWriter
+from last.data.store import ClipStore
+from last.data.store_writer import StoreWriter
 from last.skeleton import load_layout
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -61,15 +63,16 @@ def overwrite(path: Path, **values: object) -> None:
     ("damage", "message", "example"),
     [
         ({"joints": np.nan}, "clips have joints that are not finite", "clip0"),
-        ({"label": 7}, "labels are outside the classes", "clip 0 has the label 7"),
-        ({"offset": -1}, "clips lie outside joints.npy", "clip 0"),
-        ({"frames": 10_000}, "clips lie outside joints.npy", "clip 0"),
+        ({"label": 7}, "the store cannot be opened", "clip 0, 'clip0', .*label 7"),
+        ({"frames": 10_000}, "the store cannot be opened", "ends beyond the 12 rows"),
     ],
 )
 def test_a_store_damaged_by_others_is_an_error(tmp_path, damage, message, example):
     path = write(tmp_path / "s", moving(0), moving(1), moving(2))
     overwrite(path, **damage)
-    assert check(path)[0] == Finding("error", message, 1, example)
+    finding = check(path)[0]
+    assert (finding.severity, finding.message, finding.count) == ("error", message, 1)
+    assert re.search(example, finding.example)
 
 
 def test_a_store_that_does_not_open_is_one_finding(tmp_path):
@@ -87,6 +90,17 @@ def test_raw_files_that_cannot_be_read_are_counted(tmp_path):
     (finding,) = check(tmp_path)
     assert (finding.severity, finding.message, finding.count) == ("error", "files cannot be read", 2)
     assert "a.skeleton, line 1" in finding.example
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_an_archive_that_cannot_be_read_is_counted_once(tmp_path, others):
+    (tmp_path / "broken.zip").write_bytes(b"PK nothing")
+    if others:
+        (tmp_path / "b.skeleton").write_text("x")
+    found = {finding.message: (finding.count, finding.example) for finding in check(tmp_path)}
+    assert found.keys() == {"archives cannot be read"} | ({"files cannot be read"} if others else set())
+    count, example = found["archives cannot be read"]
+    assert count == 1 and "cannot read the archive" in example and "broken.zip" in example
 
 
 def test_a_finding_is_a_line_for_people():

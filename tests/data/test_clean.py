@@ -96,6 +96,17 @@ def test_a_skeleton_relative_to_its_root_keeps_the_root_at_zero():
     assert clip is not None and not clip.joints[:, 0, 0].any() and counts == {"joints filled": 2 * 25}
 
 
+def test_coordinates_beyond_any_room_are_cleaned_without_overflow():
+    near, far = upright(20, 1), upright(20, 2) * np.float32(1e30)
+    near[4:6, 3] = far[4:6, 3] = np.nan
+    clip, counts = run(near, far)
+    assert clip is not None and counts == {"joints filled": 4 * 1}
+    assert clip.joints.dtype == np.float32 and np.isfinite(clip.joints).all()
+    assert np.array_equal(clip.joints[0], np.stack([far[0], near[0]]))  # the one that moves more comes first
+    clip, _ = run(np.where(np.arange(20)[:, None, None] % 2, 1, -1) * np.full((20, 25, 3), 3e38, np.float32))
+    assert clip is not None
+
+
 def test_nobody_is_left_of_an_empty_clip():
     clip, counts = run(np.zeros((5, 25, 3), np.float32))
     assert clip is None and not counts

@@ -72,7 +72,7 @@ def test_real_ntu_files_have_both_line_endings():
 
 @real
 def test_real_nw_ucla_is_read_from_its_zip():
-    found = find_files([DATA / "nw_ucla_all_sqe.zip"], FORMATS["nw_ucla"])
+    found, _ = find_files([DATA / "nw_ucla_all_sqe.zip"], FORMATS["nw_ucla"])
     assert len(found) == 1484
     clip = nw_ucla.read(next(f.source for f in found if f.source.name == "a12_s09_e03_v02"))
     assert clip.joints.shape[1:] == (1, 20, 3)
@@ -237,8 +237,8 @@ def test_files_are_found_in_folders_and_zips_in_order_of_their_names(tmp_path):
     (tmp_path / "readme.txt").touch()
     members = {"x/c.skeleton": GOOD, "x/a.skeleton": GOOD, "__MACOSX/._a.skeleton": "", "x/notes.txt": ""}
     make_zip(tmp_path / "raw.zip", **members)
-    found = find_files([tmp_path], FORMATS["ntu"])
-    assert [f.source.name for f in found] == ["a", "b", "c"]
+    found, unlisted = find_files([tmp_path], FORMATS["ntu"])
+    assert not unlisted and [f.source.name for f in found] == ["a", "b", "c"]
     clips = [ntu.read(f.source) for f in found]
     assert all(np.array_equal(clip.joints, clips[0].joints) for clip in clips)
     with pytest.raises(FormatError, match=r"no \.json file in"):
@@ -250,7 +250,7 @@ def test_files_are_found_in_folders_and_zips_in_order_of_their_names(tmp_path):
 def test_a_zip_is_read_in_place_and_writes_nothing(tmp_path):
     path = make_zip(tmp_path / "evil.zip", **{"../../evil.skeleton": GOOD})
     before = sorted(tmp_path.parent.rglob("*"))
-    (found,) = find_files([path], FORMATS["ntu"])
+    (found,), _ = find_files([path], FORMATS["ntu"])
     assert ntu.read(found.source).name == "evil"
     assert sorted(tmp_path.parent.rglob("*")) == before
 
@@ -277,8 +277,32 @@ def test_a_damaged_zip_is_a_sentence(tmp_path):
         find_files([path], FORMATS["ntu"])
 
 
+def test_a_damaged_zip_within_a_folder_does_not_hide_the_rest(tmp_path):
+    (tmp_path / "a.skeleton").write_text(GOOD)
+    (tmp_path / "folder.zip").mkdir()
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(b"PK nothing")
+    # A directory of entries for a version of zip that nobody has made yet.
+    newer = make_zip(tmp_path / "newer.zip", **{"b.skeleton": GOOD})
+    content = newer.read_bytes()
+    newer.write_bytes(content.replace(b"PK\1\2\x14\3\x14", b"PK\1\2\x14\3\xff"))
+    found, unlisted = find_files([tmp_path], FORMATS["ntu"])
+    assert [f.source.name for f in found] == ["a"] and unlisted.keys() == {broken, newer}
+    assert "cannot read the archive" in unlisted[broken] and "version 25.5" in unlisted[newer]
+    with pytest.raises(FormatError, match="cannot read the archive"):
+        find_files([tmp_path, newer], FORMATS["ntu"])
+
+
 def test_an_unknown_suffix_names_those_that_are_known(tmp_path):
     with pytest.raises(FormatError, match=r"ends in '\.mp4', expected one of \.skeleton \(ntu\), \.json"):
         read_clip(tmp_path / "clip.mp4")
     with pytest.raises(FormatError, match="No such file"):
         read_clip(tmp_path / "gone.skeleton")
+
+
+def test_a_file_that_is_not_read_is_not_called_text_that_is_not_json(tmp_path, monkeypatch):
+    with pytest.raises(FormatError, match=r"^cannot read .*gone\.json: No such file"):
+        nw_ucla.read(tmp_path / "gone.json")
+    monkeypatch.setattr(source_module, "MAX_BYTES", 10)
+    with pytest.raises(FormatError, match=r"long\.json has \d+ bytes, expected at most 10 for one clip$"):
+        nw_ucla.read(write_json(tmp_path / "long.json"))

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from last.data.clip import Clip
 from last.data.formats import ntu, ntu_writer
+from last.files import WriteError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "ntu_raw"
 NAME = "S001C002P003R002A013"
@@ -82,6 +84,21 @@ def test_other_layouts_are_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="layout 'kinect20'"):
         ntu_writer.write(clip, tmp_path / "clip.skeleton")
     assert not (tmp_path / "clip.skeleton").exists()
+
+
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "clip.skeleton"
+    path.write_text("old")
+
+    def half(self: Path, content: bytes) -> None:
+        with self.open("wb") as file:
+            file.write(content[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(WriteError, match=r"cannot write .*clip\.skeleton: .*No space left on device"):
+        ntu_writer.write(clip_of(standing(2)), path)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the real NTU files are not at {REAL}")

@@ -75,7 +75,8 @@ def test_workers_and_packing_change_nothing(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare_module, "CHUNK", 4)
     done = []
     prepare("nw_ucla", [raw], tmp_path / "one", KINECT, CLASSES, workers=1, progress=lambda *d: done.append(d))
-    assert done == [(4, 10), (8, 10), (10, 10)]
+    # Ten files are read, then three chunks of them are stored.
+    assert done == [(n, 13) for n in (4, 8, 10, 11, 12, 13)]
     prepare("nw_ucla", [raw], tmp_path / "two", KINECT, CLASSES, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
@@ -93,7 +94,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(raw, tmp_path, monkeypatch):
 import os, sys
 from pathlib import Path
 from last.data import prepare
-from last.data.store import StoreWriter
+from last.data.store_writer import StoreWriter
 from last.skeleton import load_layout
 
 append, calls = StoreWriter.append, []
@@ -162,6 +163,44 @@ def test_a_foreign_folder_in_the_way_is_not_removed(raw, tmp_path):
     (tmp_path / "t" / "thesis").touch()
     with pytest.raises(StoreError, match="is not a store"):
         run(raw, tmp_path / "t")
+
+
+def test_a_broken_zip_within_the_folder_is_reported(raw, tmp_path):
+    (raw / "more.zip").write_bytes(b"PK nothing")
+    report = run(raw, tmp_path / "s")
+    assert (report.files, report.kept, report.reasons()["unreadable"]) == (11, 7, 2)
+    (record,) = (record for record in report.left_out if record["file"] == str(raw / "more.zip"))
+    assert "cannot read the archive" in record["detail"]
+    with pytest.raises(FormatError, match="cannot read the archive"):
+        run(raw / "more.zip", tmp_path / "t")
+
+
+def test_what_is_replaced_is_told_and_another_data_set_is_not(raw, tmp_path):
+    report = run(raw, tmp_path / "s")
+    assert report.replaced == 0
+    again = run(raw, tmp_path / "s")
+    assert again.replaced == 7 and again.to_dict() == report.to_dict()
+    before = contents(tmp_path / "s")
+    with pytest.raises(StoreError, match=r"other classes .* so it is not replaced"):
+        prepare("nw_ucla", [raw], tmp_path / "s", KINECT, CLASSES, workers=1)
+    assert contents(tmp_path / "s") == before and not (tmp_path / "s.partial").exists()
+
+
+def test_as_many_workers_as_cores_that_may_be_used(raw, tmp_path, monkeypatch):
+    asked = []
+
+    def note(job, todo, workers):
+        asked.append(workers)
+        return make(job, todo, 1)
+
+    make = prepare_module._run
+    monkeypatch.setattr(prepare_module, "_run", note)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {5, 9, 11}, raising=False)
+    prepare("nw_ucla", [raw], tmp_path / "s", KINECT, CLASSES)
+    monkeypatch.delattr("os.sched_getaffinity")  # as on macOS and Windows
+    prepare("nw_ucla", [raw], tmp_path / "s", KINECT, CLASSES)
+    assert asked == [3, 64]
 
 
 def test_names_that_repeat_are_reported(raw, tmp_path):

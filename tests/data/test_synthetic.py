@@ -11,6 +11,8 @@ from last.data.protocols import PROTOCOLS
 from last.data.store import ClipStore
 from last.data.synthetic import CLASSES, LAYOUT, make_clip, subject_traits
 from last.data.synthetic_actions import ACTIONS, ANGLES, INDEX, STANDING, pose
+from last.data.synthetic_body import forward
+from last.files import WriteError
 
 TWO_PERSONS = [action.name for action in ACTIONS if action.partner]
 RIGHT_HANDED, LEFT_HANDED = 1, 2
@@ -100,7 +102,7 @@ def test_forward_kinematics_by_hand():
     still = np.zeros(len(ANGLES))
     aside = still.copy()
     aside[[INDEX["right_lift"], INDEX["right_plane"], INDEX["left_lift"], INDEX["left_knee"]]] = 90
-    resting, moved = synthetic.forward(np.stack([still, aside]), offsets)
+    resting, moved = forward(np.stack([still, aside]), offsets)
 
     def bone(joints: np.ndarray, end: str) -> np.ndarray:
         vector = joints[V[end]] - joints[LAYOUT.parents[V[end]]]
@@ -288,7 +290,16 @@ def test_the_store_is_that_of_the_written_files(tmp_path, monkeypatch: pytest.Mo
     assert done == 2 * [(n, len(names)) for n in range(1, len(names) + 1)]
     assert report.to_dict() == prepared.to_dict()
     assert report.cleaned["joints filled"] > 0
+    assert report.replaced == 0 and synthetic.synthesize(tmp_path / "store").replaced == len(names)
     direct, through_files = ClipStore.open(tmp_path / "store"), ClipStore.open(tmp_path / "prepared")
     assert direct.classes == CLASSES
     assert np.array_equal(direct.clips, through_files.clips)
     assert np.array_equal(direct.joints, through_files.joints)
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_sentence(tmp_path):
+    (tmp_path / "raw").write_text("mine")
+    name = synthetic.clip_names()[0]
+    with pytest.raises(WriteError, match=rf"cannot write .*raw/{name}\.skeleton: .*File exists"):
+        synthetic.write_ntu(tmp_path / "raw", [name])
+    assert (tmp_path / "raw").read_text() == "mine"

@@ -155,7 +155,7 @@ def test_best_is_told_only_when_the_validation_rises(build, tmp_path):
     trainer = build()
     rows = fit(trainer, tmp_path / "c.pt", validate=lambda model: {"loss": 1.0, "top1": next(scores)},
                on_best=lambda: told.append(trainer.progress.epoch))  # fmt: skip
-    assert told == [1, 3]
+    assert told == [0, 2]  # complete epochs at that time: the checkpoint comes after
     assert [row["validation_top1"] for row in rows] == [50, 40, 60]
 
 
@@ -195,11 +195,11 @@ def test_a_checkpoint_of_another_recipe_is_refused(build, tmp_path, change, sent
 def test_a_checkpoint_of_other_clips_or_another_network_is_refused(build, device_clips, stick, tmp_path):
     trainer = build()
     trainer.save(tmp_path / "c.pt")
-    with pytest.raises(CheckpointError, match="trained on 16 clips, and there are 8 now"):
+    with pytest.raises(CheckpointError, match="other clips than the 8 that are there now"):
         build(relabelled(device_clips, [0, 1] * 4)).load(tmp_path / "c.pt")
     other = build()
     other.model.classifier = nn.Linear(96, 3)
-    with pytest.raises(CheckpointError, match="does not fit this network"):
+    with pytest.raises(CheckpointError, match="another number of classes"):
         other.load(tmp_path / "c.pt")
 
 

@@ -66,19 +66,11 @@ def _check_store(path: Path, faults: Faults, progress: Progress | None) -> None:
     except StoreError as error:
         faults["error", "the store cannot be opened"].append(str(error))
         return
-    offsets, frames, bodies = (store.clips[key].astype(np.int64) for key in ("offset", "frames", "bodies"))
-    inside = (offsets >= 0) & (frames > 0) & (bodies > 0) & (offsets + frames * bodies <= len(store.joints))
-    for i in np.flatnonzero(~inside):
-        faults["error", "clips lie outside joints.npy"].append(f"clip {i}")
-    labels = store.clips["label"]
-    for i in np.flatnonzero((labels < 0) | (labels >= len(store.classes))):
-        faults["error", "labels are outside the classes"].append(f"clip {i} has the label {labels[i]}")
     for label, name in enumerate(store.classes):
-        count = int((labels == label).sum())
+        count = int((store.clips["label"] == label).sum())
         if count < FEWEST:
             faults["warning", f"classes have fewer than {FEWEST} clips"].append(f"'{name}' has {count}")
-    clips = (store[int(i)] for i in np.flatnonzero(inside))
-    _check_clips(_finite(clips, faults), int(inside.sum()), store.layout.dimensions, faults, progress)
+    _check_clips(_finite(store, faults), len(store), store.layout.dimensions, faults, progress)
 
 
 def _finite(clips: Iterable[Clip], faults: Faults) -> Iterator[Clip]:
@@ -91,14 +83,18 @@ def _finite(clips: Iterable[Clip], faults: Faults) -> Iterator[Clip]:
 
 def _check_raw(path: Path, faults: Faults, progress: Progress | None) -> None:
     absent = []
+    unlisted: dict[Path, str] = {}
     for known in FORMATS.values():
         try:
-            found = find_files([path], known)
+            found, broken = find_files([path], known)
         except FormatError as error:
             absent.append(str(error))
             continue
+        unlisted |= broken  # by each format alike
         clips = _readable(known, found, faults)
         _check_clips(clips, len(found), load_layout(known.layout).dimensions, faults, progress)
+    if unlisted:
+        faults["error", "archives cannot be read"] = list(unlisted.values())
     if len(absent) == len(FORMATS):
         faults["error", "there is neither a store nor a file of a known format"].append("; ".join(absent))
 

@@ -39,7 +39,7 @@ def clean(clip: Clip, layout: Layout, options: CleanOptions) -> tuple[Clip | Non
     Returns:
         The clip, finite throughout, or None where no body is left; and how much was dropped and filled.
     """
-    x = clip.joints.astype(np.float32, copy=True)
+    x = clip.joints.astype(np.float64)  # the variance of coordinates of 1e30 has no float32
     zero = (x == 0).all(axis=-1)
     missing = ~np.isfinite(x).all(axis=-1) | zero
     # A root or centre at zero whenever other joints show is no gap: the skeleton is relative to it.
@@ -70,7 +70,7 @@ def clean(clip: Clip, layout: Layout, options: CleanOptions) -> tuple[Clip | Non
     if counts["joints filled"]:
         for m in range(len(bodies)):
             _fill(x[:, m], layout)
-    return replace(clip, joints=np.ascontiguousarray(x)), +counts
+    return replace(clip, joints=x.astype(np.float32, order="C")), +counts
 
 
 def _keep(bodies: list[int], good: list[int], seen: np.ndarray) -> tuple[int, list[int]]:
@@ -87,7 +87,7 @@ def _implausible(x: np.ndarray, max_spread: float) -> float:
 
 def _motion(x: np.ndarray) -> float:
     """Variance of all positions of a body (T, V, C), summed over coordinates."""
-    return float(np.nanvar(x, axis=(0, 1), dtype=np.float64).sum())
+    return float(np.nanvar(x, axis=(0, 1)).sum())
 
 
 def _fill(x: np.ndarray, layout: Layout) -> None:

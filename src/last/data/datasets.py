@@ -76,7 +76,7 @@ def prepare_dataset(
     Args:
         raw: folders, zips or files; None: <data_root>/raw/<name>.
         config: names the data set, the store, the bodies kept and the workers.
-        progress: called with (files done, files in all).
+        progress: called with (steps done, steps in all).
 
     Raises:
         ConfigError: the data set is not known, or lacks the protocol.

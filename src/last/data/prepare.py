@@ -22,7 +22,8 @@ from typing import Any
 from last.data.clean import CleanOptions, clean
 from last.data.clip import UNKNOWN, FormatError
 from last.data.formats import FORMATS, Format, Found, NoSkeletonError, Source, find_files
-from last.data.store import VERSION, ClipRefusedError, ClipStore, StoreError, StoreWriter, require_replaceable
+from last.data.store import VERSION, ClipStore, StoreError
+from last.data.store_writer import ClipRefusedError, StoreWriter, require_replaceable
 from last.skeleton import Layout
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class PrepareReport:
         left_out: a record for each other file: ``file``, ``reason`` (one of a few) and ``detail``.
         cleaned: how many bodies and frames were dropped and joints filled, in the clips that were kept.
         resumed: files that an earlier run had done; not in ``report.json``, which is the same for all runs.
+        replaced: clips of the store that was there before; not in ``report.json`` either.
     """
 
     files: int = 0
@@ -47,6 +49,7 @@ class PrepareReport:
     left_out: list[dict[str, str]] = field(default_factory=list)
     cleaned: Counter[str] = field(default_factory=Counter)
     resumed: int = 0
+    replaced: int = 0
 
     def reasons(self) -> Counter[str]:
         """How many files each reason left out."""
@@ -97,35 +100,38 @@ def prepare(
     Args:
         format_name: a key of ``FORMATS``.
         raw: folders, zips or files.
-        out: the store; one that is there already is replaced when the new one is complete.
+        out: the store; one of the same layout and classes is replaced when the new one is complete.
         layout: of the clips.
         classes: name of each label; clips of other labels are left out.
         options: of the cleaning; None: the defaults.
-        workers: processes; 0: one a core.
-        progress: called with (files done, files in all).
+        workers: processes; 0: one for each core that this process may use.
+        progress: called with (steps done, steps in all); a step is a file read, or a chunk of files stored.
 
     Raises:
         FormatError: there are no such files, or they have another layout.
-        StoreError: ``out`` is not a store, the disk is full or not writable, or no file could be used.
+        StoreError: ``out`` is not a store or that of another data set, the disk is full or not writable, or no file
+            could be used.
     """
     out = out.absolute()
-    require_replaceable(out)
+    replaced = require_replaceable(out, layout, classes)
     known = FORMATS[format_name]
     if layout.name != known.layout:
         raise FormatError(f"{known.suffix} files have the layout '{known.layout}', expected '{layout.name}'")
     job = _Job(known, layout, tuple(classes), options or CleanOptions())
-    found = find_files(raw, known)
+    found, unlisted = find_files(raw, known)
     shards = out.with_name(f"{out.name}.partial")
     _start_or_resume(shards, _fingerprint(job, found))
-    unique, repeated = _by_name(found)
+    unique, left_out = _by_name(found)
+    left_out += [{"file": str(path), "reason": "unreadable", "detail": why} for path, why in unlisted.items()]
     chunks = {shards / f"{i:06d}": unique[i : i + CHUNK] for i in range(0, len(unique), CHUNK)}
-    report = PrepareReport(files=len(repeated), left_out=repeated)
+    report = PrepareReport(files=len(left_out), left_out=left_out, replaced=replaced)
     todo = {shard: chunk for shard, chunk in chunks.items() if not shard.exists()}
     done = report.resumed = sum(len(chunk) for shard, chunk in chunks.items() if shard not in todo)
-    for size in _run(job, todo, workers or os.cpu_count() or 1):
+    steps = len(unique) + len(chunks)  # storing a chunk takes as long as reading a few files
+    for size in _run(job, todo, workers or _cores()):
         done += size
         if progress:
-            progress(done, len(unique))
+            progress(done, steps)
     for shard in chunks:
         report.add(json.loads((shard / "report.json").read_text(encoding="utf-8")))
     if not report.kept:
@@ -136,6 +142,9 @@ def prepare(
         for shard in chunks:
             for clip in ClipStore.open(shard):
                 writer.append(clip)
+            done += 1
+            if progress:
+                progress(done, steps)
         writer.attach("report.json", report.to_dict())
     shutil.rmtree(shards)
     return report
@@ -176,6 +185,11 @@ def _by_name(found: Sequence[Found]) -> tuple[list[Source], list[dict[str, str]]
             detail = f"{source} has the name of {first[source.name]}"
             repeated.append({"file": str(source), "reason": "name taken", "detail": detail})
     return list(first.values()), repeated
+
+
+def _cores() -> int:
+    """Cores that this process may use, which a container or a scheduler may have cut."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(job: _Job, todo: dict[Path, list[Source]], workers: int) -> Iterator[int]:

@@ -1,9 +1,12 @@
 """Protocols: which clips of a data set train and which test, by their ids alone."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+from last.data.store import ClipStore
 
 _NTU60_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
 _NTU120_SUBJECTS = (
@@ -119,3 +122,22 @@ def validation_split(
             members = generator.permutation(np.flatnonzero(labels == label))
             held[members[: min(round(fraction * len(members)), len(members) - 1)]] = True
     return train[~held], train[held]
+
+
+def copied_from_training(store: ClipStore, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Which test clips have exactly the joints of a training clip, under whatever name, (test,) bool.
+
+    Args:
+        store: the clips.
+        train: indices of those that train.
+        test: indices of those that test.
+    """
+
+    def sketch(i: int) -> tuple[int, int, bytes]:
+        record = store.clips[i]
+        return int(record["frames"]), int(record["bodies"]), store.joints[record["offset"]].tobytes()
+
+    alike = defaultdict(list)  # by length and first row, so that few clips need to be read whole
+    for i in train:
+        alike[sketch(i)].append(i)
+    return np.array([any(store[i].digest() == store[j].digest() for j in alike[sketch(i)]) for i in test])

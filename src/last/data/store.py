@@ -10,18 +10,12 @@ A store is a folder of three files:
 Nothing in it is executable, so a store of unknown origin is safe to open. Shapes: V joints, C coordinates.
 """
 
-import errno
 import json
-import os
-import shutil
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -46,10 +40,6 @@ CLIP_DTYPE = np.dtype(
 
 class StoreError(ValueError):
     """A store that is absent, damaged, of another version, or cannot be written."""
-
-
-class ClipRefusedError(StoreError):
-    """A clip that a store cannot hold; the others are not touched by it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +81,7 @@ class ClipStore:
             ) from error
         joints = _map(path / "joints.npy", (rows, len(layout.joints), layout.dimensions), JOINT_DTYPES)
         clips = _map(path / "clips.npy", (count,), (CLIP_DTYPE,))
-        end = clips[-1]["offset"] + int(clips[-1]["frames"]) * clips[-1]["bodies"] if count else 0
-        if end != rows:
-            raise StoreError(
-                f"{path / 'clips.npy'} ends at row {end}, but joints.npy has {rows}; prepare the data again"
-            )
+        _require_sound(clips, path / "clips.npy", rows, len(classes))
         return cls(path, layout, classes, joints, clips, meta)
 
     def __len__(self) -> int:
@@ -134,163 +120,6 @@ class ClipStore:
         return {name: i for i, name in enumerate(self.names())}
 
 
-class StoreWriter:
-    """Writes a store clip by clip; memory does not grow with their joints.
-
-    Use as a context manager. All is written to a temporary folder beside ``path`` and becomes the store by a
-    rename when the block ends well; if it does not, a store that was there before stays whole.
-
-    Attributes:
-        path: the folder to be; a store that is there is replaced, anything else refused.
-        layout: skeleton of all its clips.
-        classes: name of each label.
-        dtype: of the joints; float16 halves the store, and rounds a joint 4 m away to 2 mm.
-        source: where the clips come from, for ``meta.json``.
-        count: clips so far.
-
-    Raises:
-        StoreError: ``path`` holds something else than a store, or the disk is full or not writable.
-    """
-
-    def __init__(
-        self,
-        path: Path | str,
-        layout: Layout,
-        classes: Sequence[str],
-        dtype: Literal["float32", "float16"] = "float32",
-        source: str = "",
-    ) -> None:
-        self.path, self.layout, self.classes = Path(path), layout, tuple(classes)
-        self._row = (len(layout.joints), layout.dimensions)
-        self.count = self._rows = 0
-        self.dtype, self.source = np.dtype(dtype).newbyteorder("<"), source
-        self._names: set[bytes] = set()
-        self._streams: list[IO[bytes]] = []
-        require_replaceable(self.path)
-        target = self.path.absolute()
-        self._folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        with self._disk_errors_told():
-            self._folder.mkdir(parents=True)
-            self._joints = self._start("joints.npy", self.dtype, self._row)
-            self._clips = self._start("clips.npy", CLIP_DTYPE, ())
-
-    def __enter__(self) -> "StoreWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._discard()
-
-    def append(self, clip: Clip) -> None:
-        """Add a clip.
-
-        Raises:
-            ClipRefusedError: another layout, shape or class than the store's, a name that is taken or too
-                long, or joints that are not finite.
-            StoreError: the disk is full or not writable.
-        """
-        name = self._checked_name(clip)
-        with np.errstate(over="ignore"):  # beyond 65504, float16 is infinite; refused below
-            rows = clip.joints.swapaxes(0, 1).astype(self.dtype, order="C")
-        if not np.isfinite(rows).all():
-            m, t, v, _ = np.argwhere(~np.isfinite(rows))[0]
-            raise ClipRefusedError(
-                f"clip '{clip.name}' has a joint that is not finite as {self.dtype.name} (body {m}, "
-                f"frame {t}, '{self.layout.joints[v]}'); fill the gaps before storing it, or store as float32"
-            )
-        ids = [getattr(clip, key) for key in IDS]
-        record = np.array([(self._rows, clip.frames, clip.bodies, *ids, name)], dtype=CLIP_DTYPE)
-        with self._disk_errors_told():
-            self._joints.write(rows.data)
-            self._clips.write(record.tobytes())
-        self._names.add(name)
-        self._rows += clip.frames * clip.bodies
-        self.count += 1
-
-    def attach(self, file: str, content: Mapping[str, Any]) -> None:
-        """Lay a JSON file, such as ``report.json``, into the store."""
-        with self._disk_errors_told():
-            (self._folder / file).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-    def close(self) -> None:
-        """Finish the files and make them the store.
-
-        Raises:
-            StoreError: the disk is full or not writable.
-        """
-        self.attach(
-            "meta.json",
-            {
-                "version": VERSION,
-                "layout": self.layout.to_dict(),
-                "classes": list(self.classes),
-                "clips": self.count,
-                "rows": self._rows,
-                "dtype": self.dtype.name,
-                "source": self.source,
-                "created": datetime.now(timezone.utc).date().isoformat(),
-            },
-        )
-        with self._disk_errors_told():
-            self._finish(self._joints, self.dtype, (self._rows, *self._row))
-            self._finish(self._clips, CLIP_DTYPE, (self.count,))
-            _swap(self._folder, self.path)
-
-    def _checked_name(self, clip: Clip) -> bytes:
-        if clip.layout != self.layout.name or clip.joints.shape[2:] != self._row:
-            raise ClipRefusedError(
-                f"clip '{clip.name}' has the layout '{clip.layout}' and joints of {clip.joints.shape[2:]}, "
-                f"but the store {self.path} has '{self.layout.name}' and {self._row}"
-            )
-        if not 0 <= clip.label < len(self.classes):
-            raise ClipRefusedError(
-                f"clip '{clip.name}' has the label {clip.label}, but the store {self.path} has the "
-                f"{len(self.classes)} classes 0 to {len(self.classes) - 1}"
-            )
-        name = clip.name.encode(errors="backslashreplace")
-        if not 0 < len(name) <= NAME_BYTES or b"\0" in name:
-            raise ClipRefusedError(
-                f"clip name '{clip.name[:200]}' has {len(name)} bytes, expected 1 to {NAME_BYTES}, none zero"
-            )
-        if name in self._names:
-            raise ClipRefusedError(f"two clips are named '{clip.name}'; names are unique in a store")
-        return name
-
-    def _start(self, file: str, dtype: np.dtype, shape: tuple[int, ...]) -> IO[bytes]:
-        stream = (self._folder / file).open("wb")
-        self._streams.append(stream)
-        _write_header(stream, dtype, (0, *shape))
-        return stream
-
-    def _finish(self, stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
-        stream.seek(0)
-        _write_header(stream, dtype, shape)  # fits: numpy leaves room for the first axis to grow
-        stream.flush()
-        os.fsync(stream.fileno())
-        stream.close()
-
-    @contextmanager
-    def _disk_errors_told(self) -> Generator[None, None, None]:
-        """Turn the system's error into a sentence, and leave nothing half written."""
-        try:
-            yield
-        except OSError as error:
-            self._discard()
-            advice = "free some space" if error.errno == errno.ENOSPC else "choose another place"
-            reason = error.strerror or error
-            raise StoreError(f"cannot write the store {self.path}: {reason}; {advice}") from error
-
-    def _discard(self) -> None:
-        for stream in self._streams:
-            with suppress(OSError):  # a full disk fails once more when the buffer is flushed
-                stream.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
 def _read_meta(path: Path) -> dict[str, Any]:
     file = path / "meta.json"
     try:
@@ -321,31 +150,23 @@ def _map(file: Path, shape: tuple[int, ...], dtypes: Sequence[np.dtype]) -> np.m
     return array
 
 
-def _write_header(stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
-
-
-def require_replaceable(path: Path) -> None:
-    """Refuse to put a store where something else lies.
-
-    Raises:
-        StoreError: ``path`` is a file, or a folder with other things than a store in it.
-    """
-    is_store_or_empty = path.is_dir() and ((path / "meta.json").is_file() or not any(path.iterdir()))
-    if path.exists() and not is_store_or_empty:
-        raise StoreError(f"{path} exists and is not a store, so it is not replaced; move it or choose another place")
-
-
-def _swap(new: Path, path: Path) -> None:
-    """Put ``new`` in the place of ``path``; folders cannot be exchanged in one step everywhere."""
-    old = new.with_suffix(".old")
-    if path.exists():
-        path.rename(old)
-    try:
-        new.rename(path)
-    except OSError:
-        if old.exists():
-            old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def _require_sound(clips: np.ndarray, file: Path, rows: int, classes: int) -> None:
+    """Refuse a table whose clips do not fill the rows one after the other, or have no class."""
+    offset, frames, bodies, label = (clips[key].astype(np.int64) for key in ("offset", "frames", "bodies", "label"))
+    sizes = frames * bodies
+    ends = sizes.cumsum()
+    faults = {
+        "has no frame or no body": (frames < 1) | (bodies < 1),
+        f"ends beyond the {rows} rows of joints.npy": ends > rows,
+        "does not begin where the one before it ends": offset != ends - sizes,
+        f"has a label outside its {classes} classes": (label < 0) | (label >= classes),
+    }
+    for fault, clip_has_it in faults.items():
+        if clip_has_it.any():
+            i = int(clip_has_it.argmax())
+            name = clips["name"][i].decode(errors="replace")
+            found = ", ".join(f"{key} {clips[key][i]}" for key in ("offset", "frames", "bodies", "label"))
+            raise StoreError(f"clip {i}, '{name}', in {file} {fault} ({found}); prepare the data again")
+    end = int(ends[-1]) if len(ends) else 0
+    if end != rows:
+        raise StoreError(f"the clips in {file} end at row {end}, but joints.npy has {rows}; prepare the data again")

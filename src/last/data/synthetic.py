@@ -5,11 +5,10 @@ replication and, for the sensor's faults, camera. So everyone has the same clips
 The cameras of one performance see the same movement, as in NTU RGB+D: camera 1 in the middle, 2 and 3 at 45 degrees
 to its sides; a subject faces camera 2 in replication 1 and camera 3 in replication 2.
 
-A person's own axes are x to the left, y up, z ahead. Shapes: T frames, M bodies, V joints, D joint angles.
+Shapes: T frames, M bodies, V joints, D joint angles.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -20,9 +19,9 @@ from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
 from last.data.formats import ntu_writer
 from last.data.prepare import PrepareReport
-from last.data.store import StoreWriter
-from last.data.synthetic_actions import ACTIONS, ANGLES, ARM, INDEX, LEG, STANDING, Action, Move
-from last.skeleton import load_layout
+from last.data.store_writer import StoreWriter
+from last.data.synthetic_actions import ACTIONS, INDEX, STANDING, Action, Move
+from last.data.synthetic_body import LAYOUT, Person, draw_person, forward, on_floor, sway, turn
 
 SEED = 2024
 CLASSES = tuple(action.name for action in ACTIONS)
@@ -34,43 +33,8 @@ SETUPS = ((1.7, 3.5), (1.5, 2.8), (1.4, 3.2), (1.2, 3.0), (1.0, 3.3), (0.8, 3.6)
 FRAMES = (40, 120)
 FRAME_RATE = 30
 
-LAYOUT = load_layout("ntu")
-
-# Metres from a joint's parent to it, for a person of 1.72 m with hanging arms; the right side is mirrored.
-_OFFSETS = {
-    "spine_mid": (0, 0.29, 0), "spine_shoulder": (0, 0.22, 0),
-    "neck": (0, 0.07, 0.01), "head": (0, 0.13, 0.02),
-    "left_shoulder": (0.155, -0.03, 0), "left_elbow": (0, -0.27, 0), "left_wrist": (0, -0.24, 0),
-    "left_hand": (0, -0.075, 0), "left_thumb": (-0.01, -0.02, 0.04), "left_hand_tip": (0.01, -0.05, -0.03),
-    "left_hip": (0.08, -0.05, 0), "left_knee": (0, -0.41, 0), "left_ankle": (0, -0.39, 0),
-    "left_foot": (0.01, -0.05, 0.11),
-}  # fmt: skip
-_ANKLE_HEIGHT, _FOOT_HEIGHT = 0.08, 0.03
-_PARENTS_FIRST = np.argsort(LAYOUT.hops_from(LAYOUT.root), kind="stable")[1:]
-_JOINT = {name: v for v, name in enumerate(LAYOUT.joints)}
 _HANDS = [v for v, name in enumerate(LAYOUT.joints) if name.endswith(("wrist", "hand", "tip", "thumb"))]
 _LEGS = [v for v, name in enumerate(LAYOUT.joints) if name.endswith(("knee", "ankle", "foot"))]
-
-
-@dataclass(frozen=True)
-class Person:
-    """What of a movement belongs to the person.
-
-    Attributes:
-        offsets: from each joint's parent to it in the resting posture, (V, 3) metres.
-        scale: height relative to 1.72 m.
-        posture: added to every pose, (D,).
-        amplitude: how far movements go.
-        tempo: how fast they go.
-        left_handed: does with the left what others do with the right.
-    """
-
-    offsets: np.ndarray
-    scale: float
-    posture: np.ndarray
-    amplitude: float
-    tempo: float
-    left_handed: bool
 
 
 @cache
@@ -116,29 +80,7 @@ def make_clip(name: str, *, faults: bool = True) -> Clip:
 
 def subject_traits(subject: int) -> Person:
     """The build and style of a subject; every third is left-handed."""
-    return _draw_person(np.random.default_rng((SEED, subject)), left_handed=subject % 3 == 2)
-
-
-def _draw_person(rng: np.random.Generator, left_handed: bool) -> Person:
-    scale, width, trunk, arms, legs = rng.uniform((0.89, 0.9, 0.95, 0.94, 0.94), (1.12, 1.12, 1.05, 1.06, 1.06))
-    own = {"spine_mid": trunk, "spine_shoulder": trunk}
-    own |= {"left_elbow": arms, "left_wrist": arms, "left_knee": legs, "left_ankle": legs}
-    offsets = np.zeros((len(LAYOUT.joints), 3))
-    for joint, offset in _OFFSETS.items():
-        offsets[_JOINT[joint]] = np.multiply(offset, (scale * width, scale, scale)) * own.get(joint, 1)
-    for left, right in LAYOUT.pairs:
-        offsets[right] = offsets[left] * (-1, 1, 1)
-    posture = np.zeros(len(ANGLES))
-    for names, spread in (
-        (("bend", "nod"), 5),
-        (("lean", "twist"), 3),
-        (("_lift", "_elbow", "_roll"), 8),
-        (("_knee",), 4),
-    ):
-        columns = [d for d, name in enumerate(ANGLES) if name.endswith(names)]
-        posture[columns] = rng.normal(0, spread, len(columns))
-    amplitude, tempo = rng.uniform((0.85, 0.8), (1.08, 1.3))
-    return Person(offsets, scale, posture, amplitude, tempo, left_handed)
+    return draw_person(np.random.default_rng((SEED, subject)), left_handed=subject % 3 == 2)
 
 
 def perform(action: Action, person: Person, rng: np.random.Generator) -> np.ndarray:
@@ -151,86 +93,20 @@ def perform(action: Action, person: Person, rng: np.random.Generator) -> np.ndar
 
     def body(move: Move, who: Person) -> np.ndarray:
         angles = STANDING + who.amplitude * rng.uniform(0.94, 1.06) * (move(progress, beat) - STANDING)
-        joints = forward(angles + who.posture + _sway(time, rng), who.offsets)
-        joints = _on_floor(joints, angles[:, INDEX["air"]], who.scale)
+        joints = forward(angles + who.posture + sway(time, rng), who.offsets)
+        joints = on_floor(joints, angles[:, INDEX["air"]], who.scale)
         mirrored = who.left_handed if action.side is None else action.side == "right"
         return joints[:, LAYOUT.mirror] * (-1, 1, 1) if mirrored else joints
 
     bodies = [body(action.move, person)]
     if action.partner:
         # A stranger, so that no build is seen in training and test; of the same hand, so that hands meet.
-        partner = _draw_person(rng, person.left_handed)
+        partner = draw_person(rng, person.left_handed)
         gap = action.gap * (person.scale + partner.scale) / 2 + rng.normal(0, 0.03)
         bodies.append(body(action.partner, partner) * (-1, 1, -1) + (0, 0, gap))
     joints = np.stack(bodies, axis=1)
     joints -= joints[:, :, LAYOUT.root].mean(axis=(0, 1)) * (1, 0, 1) + rng.normal(0, 0.12, 3) * (1, 0, 1)
     return joints[::-1] if action.reverse else joints
-
-
-def forward(angles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Forward kinematics, (T, V, 3) from the spine's base: rotations composed along the bone tree.
-
-    Args:
-        angles: (T, D) degrees, see ``synthetic_actions.ANGLES``.
-        offsets: of each joint from its parent in the resting posture, (V, 3).
-    """
-    radians = dict(zip(ANGLES, np.deg2rad(angles).T, strict=True))
-    twist, lean, bend = (radians[name] / 2 for name in ("twist", "lean", "bend"))
-    half_trunk = _turn("y", twist) @ _turn("z", -lean) @ _turn("x", bend)
-    bends = {"spine_mid": half_trunk, "spine_shoulder": half_trunk, "head": _turn("x", radians["nod"])}
-    for side, outwards in (("left", 1), ("right", -1)):
-        lift, plane, roll, elbow, hip, spread, knee, ankle = (radians[f"{side}_{name}"] for name in ARM + LEG)
-        # Style and sway are added to all angles; a knee or an elbow still bends one way only.
-        elbow, knee = np.maximum(elbow, 0), np.maximum(knee, 0)
-        bends[f"{side}_elbow"] = (
-            _turn("y", outwards * plane) @ _turn("x", -lift) @ _turn("y", outwards * (roll - plane))
-        )
-        bends[f"{side}_wrist"] = _turn("x", -elbow)
-        bends[f"{side}_knee"] = _turn("z", outwards * spread) @ _turn("x", -hip)
-        bends[f"{side}_ankle"] = _turn("x", knee)
-        bends[f"{side}_foot"] = _turn("x", hip - knee + ankle)  # level, but for the ankle's own angle
-    positions = np.zeros((len(angles), *offsets.shape))
-    rotations = {LAYOUT.root: np.eye(3)}
-    for v in _PARENTS_FIRST:
-        parent = LAYOUT.parents[v]
-        own = bends.get(LAYOUT.joints[v])
-        rotations[v] = rotations[parent] if own is None else rotations[parent] @ own
-        positions[:, v] = positions[:, parent] + rotations[v] @ offsets[v]
-    return positions
-
-
-def _turn(axis: str, radians: np.ndarray) -> np.ndarray:
-    """Right-handed rotations about x, y or z, (T, 3, 3)."""
-    a = "xyz".index(axis)
-    b, c = (a + 1) % 3, (a + 2) % 3
-    matrices = np.zeros((len(radians), 3, 3))
-    matrices[:, a, a] = 1
-    matrices[:, b, b] = matrices[:, c, c] = np.cos(radians)
-    matrices[:, c, b] = np.sin(radians)
-    matrices[:, b, c] = -matrices[:, c, b]
-    return matrices
-
-
-def _sway(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What nobody holds still: a slow wander of each angle by a degree or two, (T, D)."""
-    phase, cycles = rng.uniform(0, 2 * np.pi, len(ANGLES)), rng.uniform(0.5, 1.8, len(ANGLES))
-    sway = rng.uniform(0.3, 1.6, len(ANGLES)) * np.sin(2 * np.pi * cycles * time[:, None] + phase)
-    sway[:, INDEX["air"]] = 0
-    return sway
-
-
-def _on_floor(joints: np.ndarray, air: np.ndarray, scale: float) -> np.ndarray:
-    """Carry the body by its feet: the lower one stands still on the floor, and the body moves against it."""
-    ankles = joints[:, [_JOINT["left_ankle"], _JOINT["right_ankle"]]]
-    toes = joints[:, [_JOINT["left_foot"], _JOINT["right_foot"]]]
-    soles = np.minimum(ankles[..., 1] - _ANKLE_HEIGHT * scale, toes[..., 1] - _FOOT_HEIGHT * scale)
-    # Within a centimetre the weight passes softly from one foot to the other.
-    weight = 1 / (1 + np.exp(np.clip((soles - soles[:, ::-1]) / 0.01, -50, 50)))
-    step = -np.diff(ankles, axis=0) * weight[1:, :, None]
-    root = np.zeros((len(joints), 3))
-    root[1:] = step.sum(axis=1).cumsum(axis=0)
-    root[:, 1] = air / 100 - soles.min(axis=1)
-    return joints + root[:, None]
 
 
 def _seen(joints: np.ndarray, heading: float, height: float, distance: float) -> np.ndarray:
@@ -242,9 +118,9 @@ def _seen(joints: np.ndarray, heading: float, height: float, distance: float) ->
         height: of the sensor above the floor, metres.
         distance: of the sensor from the middle of the room, metres.
     """
-    joints = joints @ _turn("y", np.deg2rad([180 + heading]))[0].T + (0, -height, distance)
+    joints = joints @ turn("y", np.deg2rad([180 + heading]))[0].T + (0, -height, distance)
     tilt = np.arctan2(height - 0.9, distance)
-    return joints @ _turn("x", np.array([-tilt]))[0].T
+    return joints @ turn("x", np.array([-tilt]))[0].T
 
 
 def _sense(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -280,8 +156,8 @@ def write_ntu(
 
     Raises:
         ValueError: the set has no clip of a name.
+        WriteError: the disk is full, or ``folder`` is a file or cannot be written; names the file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     names = clip_names() if names is None else names
     for done, name in enumerate(names, start=1):
         ntu_writer.write(make_clip(name), folder / f"{name}.skeleton")
@@ -293,15 +169,16 @@ def synthesize(out: Path, progress: Callable[[int, int], None] | None = None) ->
     """Make the store of the whole set, the same as preparing the files of :func:`write_ntu`, but in seconds.
 
     Args:
-        out: the store; one that is there already is replaced when the new one is complete.
+        out: the store; one of the same layout and classes is replaced when the new one is complete.
         progress: called with (clips done, clips in all).
 
     Raises:
-        StoreError: ``out`` is not a store, or the disk is full or not writable.
+        StoreError: ``out`` is not a store or that of another data set, or the disk is full or not writable.
     """
     names = clip_names()
     report = PrepareReport(files=len(names), kept=len(names))
     with StoreWriter(out, LAYOUT, CLASSES, source="last.data.synthetic") as writer:
+        report.replaced = writer.replaced
         for done, name in enumerate(names, start=1):
             clip, counts = clean(make_clip(name), LAYOUT, CleanOptions())
             assert clip is not None, f"the performer of '{name}' is always seen"

@@ -74,7 +74,7 @@ class LinearAttention(nn.Module):
         q, k = F.elu(q) + 1, F.elu(k) + 1
         memory = v @ k.transpose(-1, -2)  # (N, V, H, D, D)
         weight = (q * k.sum(-1, keepdim=True)).sum(-2, keepdim=True)
-        y = (memory @ q) / weight
+        y = memory @ (q / weight)  # divided first, so that float16 does not overflow
         y = y.flatten(2, 3).permute(0, 2, 3, 1)
         return self.pool(self.dropout(self.project(y)))
 

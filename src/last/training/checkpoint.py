@@ -1,5 +1,6 @@
 """Weights that say what they are, and checkpoints for an exact resume, written whole or not at all."""
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from last.files import write_atomically
@@ -29,7 +30,8 @@ def save_weights(path: Path, model: nn.Module, description: Mapping[str, Any]) -
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {"format": FORMAT, "last": json.dumps(description)}
-    write_atomically(path, lambda partial: save_file(tensors, partial, metadata))
+    content = serialize(tensors, metadata)
+    write_atomically(path, lambda partial: partial.write_bytes(content))
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -78,7 +80,9 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Save the state of a training: tensors and plain values alone."""
-    write_atomically(path, lambda partial: torch.save(dict(state), partial))
+    content = io.BytesIO()  # to a file, torch reports a full disk as a failed assertion
+    torch.save(dict(state), content)
+    write_atomically(path, lambda partial: partial.write_bytes(content.getbuffer()))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

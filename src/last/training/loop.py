@@ -3,6 +3,7 @@
 Shapes: N batch.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from last.config import TrainingConfig
 from last.data.batches import DeviceClips, Pipeline
 from last.progress import Interrupted
-from last.training.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from last.training.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
 from last.training.optim import build_ema, build_optimizer, build_schedule
 
 # On a GPU the loss is looked at this often, since looking makes the host wait.
@@ -160,11 +161,11 @@ class Trainer:
                 row |= {f"validation_{name}": value for name, value in scores.items()}
                 better = scores["top1"] > self.progress.best
                 self.progress.best = max(self.progress.best, scores["top1"])
+            if better:
+                on_best()  # before the checkpoint says so: killed in between, a resumed run does it again
             done = self.progress
             self.progress = Progress(epoch=done.epoch + 1, history=[*done.history, row], best=done.best)
             self.save(checkpoint)
-            if better:
-                on_best()
             on_epoch(row)
 
     def _epoch(self, on_step: Callable[[int], None], stop: Callable[[], bool]) -> dict[str, float]:
@@ -241,9 +242,11 @@ class Trainer:
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.schedule.step()
+        if self.scaler.get_scale() >= scale:  # else float16 overflowed, and the scaler left the step out
+            self.schedule.step()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         return total, correct
@@ -256,16 +259,16 @@ class Trainer:
         if self.config.class_weights == "none":
             return None
         counts = torch.bincount(self.clips.labels).float()
-        weights = len(self.clips) / (counts.clamp(min=1) * (counts > 0).sum())
+        weights = torch.where(counts > 0, len(self.clips) / (counts.clamp(min=1) * (counts > 0).sum()), 1.0)
         classes = next(m.out_features for m in reversed(list(self.model.modules())) if isinstance(m, nn.Linear))
         return F.pad(weights, (0, classes - len(weights)), value=1.0)
 
     def _fail(self, order: Tensor, step: int, size: int) -> None:
         names = [self.clip_name(i) for i in order[step * size : (step + 1) * size].tolist()]
+        kept = "the checkpoint of the last complete epoch is kept" if self.progress.epoch else "nothing was saved yet"
         raise TrainingError(
             f"the loss is not finite in epoch {self.progress.epoch + 1}, step {step + 1}, on the clips "
-            f"{', '.join(names)}; the checkpoint of the last complete epoch is kept. Look at these clips with "
-            "'last data show', or train with a lower --lr"
+            f"{', '.join(names)}; {kept}. Look at these clips with 'last data show', or train with a lower --lr"
         )
 
     def save(self, path: Path) -> None:
@@ -275,9 +278,11 @@ class Trainer:
             {
                 "progress": vars(self.progress),
                 "config": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.config).items()},
-                "clips": len(self.clips),
+                "clips": self._fingerprint(),
+                "device": self.device.type,
                 "generator": self.generator.get_state(),
-                "rng": list(_rng_states(self.device)),
+                "rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
                 **{name: part.state_dict() for name, part in self._parts()},
             },
         )
@@ -290,10 +295,15 @@ class Trainer:
         """
         state = read_checkpoint(path)
         try:
-            if state["clips"] != len(self.clips):
+            if state["clips"] != self._fingerprint():
                 raise CheckpointError(
-                    f"{path} was trained on {state['clips']} clips, and there are {len(self.clips)} now; prepare the "
-                    "same data, or start a new run"
+                    f"{path} was trained on other clips than the {len(self.clips)} that are there now; prepare the same "
+                    "data, or start a new run"
+                )
+            if state["device"] != self.device.type:
+                raise CheckpointError(
+                    f"{path} was trained on {state['device']}, and the device is {self.device.type}, where random "
+                    f"numbers differ; add --device {state['device']}, or start a new run"
                 )
             changed = [
                 f"{key} (then {state['config'].get(key)}, now {value})"
@@ -305,23 +315,24 @@ class Trainer:
                     f"{path} was made by another recipe: {'; '.join(changed)}; resume with the settings of the run, or "
                     "start a new one"
                 )
+            load_weights(self.model, state["model"], str(path))
             for name, part in self._parts():
                 part.load_state_dict(state[name])
             self.generator.set_state(state["generator"])
-            for setter, value in zip((torch.set_rng_state, torch.cuda.set_rng_state), state["rng"], strict=False):
-                setter(value)
+            torch.set_rng_state(state["rng"])
+            if state["cuda_rng"] is not None:
+                torch.cuda.set_rng_state(state["cuda_rng"], self.device)
             self.progress = Progress(**state["progress"])
         except (KeyError, RuntimeError, TypeError) as error:
             raise CheckpointError(f"{path} does not fit this network or version of LAST: {error}") from error
+
+    def _fingerprint(self) -> str:
+        """Which clips train, by their labels and lengths in order."""
+        parts = (getattr(self.clips, key).cpu().numpy().tobytes() for key in ("labels", "frames", "bodies"))
+        return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         yield from {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}.items()
         yield "scaler", self.scaler
         if self.ema is not None:
             yield "ema", self.ema
-
-
-def _rng_states(device: torch.device) -> Iterator[Tensor]:
-    yield torch.get_rng_state()
-    if device.type == "cuda":
-        yield torch.cuda.get_rng_state(device)

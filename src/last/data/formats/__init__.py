@@ -60,26 +60,33 @@ def read_clip(path: Path | str) -> Clip:
     raise FormatError(f"{path} ends in '{path.suffix}', expected one of {suffixes}")
 
 
-def find_files(paths: Sequence[Path], known: Format) -> list[Found]:
+def find_files(paths: Sequence[Path], known: Format) -> tuple[list[Found], dict[Path, str]]:
     """The files of a format in folders (with the folders and zips within), in zips, and among ``paths``.
 
     Returns:
-        Sorted by clip name, so that neither the machine nor the packing decides the order.
+        The files sorted by clip name, so that neither the machine nor the packing decides the order; and each zip
+        within a folder that cannot be listed, with what is wrong with it.
 
     Raises:
-        FormatError: a path is absent, a zip is damaged, or there is no such file.
+        FormatError: a path is absent or a damaged zip, or there is nothing to return.
     """
     found: list[Found] = []
+    unlisted: dict[Path, str] = {}
     for path in paths:
         if not path.exists():
             raise FormatError(f"{path} does not exist, expected {known.suffix} files, a folder or a zip of them")
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.suffix.lower() == ".zip":
-                found += [Found(*member) for member in list_zip(file, known.suffix)]
+            if file.suffix.lower() == ".zip" and not file.is_dir():
+                try:
+                    found += [Found(*member) for member in list_zip(file, known.suffix)]
+                except FormatError as error:
+                    if file == path:
+                        raise
+                    unlisted[file] = str(error)
             elif file.suffix.lower() == known.suffix and file.is_file():
                 status = file.stat()
                 found.append(Found(Source(file), status.st_size, status.st_mtime_ns))
-    if not found:
+    if not found and not unlisted:
         places = ", ".join(map(str, paths))
         raise FormatError(f"no {known.suffix} file in {places or 'no place at all'}")
-    return sorted(found, key=lambda f: (f.source.name, f.source))
+    return sorted(found, key=lambda f: (f.source.name, f.source)), unlisted

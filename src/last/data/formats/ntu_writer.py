@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from last.data.clip import Clip
+from last.files import write_atomically
 from last.skeleton import load_layout
 
 FIRST_ID = 72057594037931101  # the Kinect's ids are as long
@@ -24,13 +25,14 @@ _JOINT_LINE = " ".join(["%.9g"] * 3 + ["%.7g"] * 8 + ["%d"])
 
 
 def write(clip: Clip, path: Path, newline: Literal["\n", "\r\n"] = "\n") -> None:
-    """Write ``clip`` to ``path``.
+    """Write ``clip`` to ``path``, whole or not at all; its folder is made where it is missing.
 
     A body that is NaN throughout a frame is left out of it. A joint that alone is absent lies at zero, with the
     tracking state 0 (lost).
 
     Raises:
         ValueError: the clip has another layout than ``ntu``.
+        WriteError: the disk is full, or the folder cannot be written.
     """
     if clip.layout != _LAYOUT.name:
         raise ValueError(
@@ -45,7 +47,8 @@ def write(clip: Clip, path: Path, newline: Literal["\n", "\r\n"] = "\n") -> None
         for m in np.flatnonzero(present):
             lines += [f"{FIRST_ID + m} 0 1 1 1 1 0 0 0 2", str(count)]
             lines += [_JOINT_LINE % tuple(row) for row in fields[t, m].tolist()]
-    path.write_bytes((newline.join(lines) + newline).encode("ascii"))
+    content = (newline.join(lines) + newline).encode("ascii")
+    write_atomically(path, lambda partial: partial.write_bytes(content))
 
 
 def _fields(xyz: np.ndarray, lost: np.ndarray) -> np.ndarray:

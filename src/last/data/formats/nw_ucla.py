@@ -27,8 +27,9 @@ def read(source: Source | Path | str) -> Clip:
         FormatError: it is not what the format promises; names file and place.
     """
     source = as_source(source)
+    text = source.read()
     try:
-        content = json.loads(source.read(), parse_constant=_refuse)
+        content = json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         raise FormatError(f"{source}, line {error.lineno}: not JSON, {error.msg}") from error
     except (ValueError, RecursionError) as error:

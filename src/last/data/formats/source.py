@@ -69,7 +69,8 @@ def list_zip(path: Path, suffix: str) -> list[tuple[Source, int, int]]:
     """
     try:
         members = _open_zip(path, path.stat().st_mtime_ns, os.getpid()).infolist()
-    except (OSError, zipfile.BadZipFile) as error:
+    # Not only damage: a version of zip, or an encoding of names, that Python lacks.
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise FormatError(f"cannot read the archive {path}: {error}") from error
     return [
         (Source(path, member.filename), member.file_size, member.CRC)
