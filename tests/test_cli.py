@@ -1,8 +1,10 @@
 import json
+import shlex
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,24 @@ def test_train_evaluate_predict(call, ucla_like, tmp_path):
     answers = json.loads(out)
     assert [answer["frames"] for answer in answers] == [5, 5]
     assert len(answers[0]["classes"]) == 5
+
+
+def test_the_readmes_commands_run(call, tmp_path):
+    # The block as it stands, on a small archive of the same form and for one epoch.
+    block = (ROOT / "README.md").read_text().split("## Train on real data")[1].split("```")[1]
+    lines = [shlex.split(line, comments=True) for line in block.splitlines() if line.startswith("last ")]
+    assert [line[1] for line in lines] == ["data", "data", "train", "evaluate", "predict"]
+    with zipfile.ZipFile("all_sqe.zip", "w") as archive:
+        for action in (1, 2, 3, 4, 5, 6, 8, 9, 11, 12):
+            for view in (1, 2, 3):
+                name = f"a{action:02d}_s01_e00_v{view:02d}.json"
+                write_ucla_json(tmp_path / name, label=min(action, action - (action > 6) - (action > 9)))
+                archive.write(name)
+    for line in lines:
+        extra = ["--epochs", "1", *TINY] if line[1] == "train" else []
+        code, _, err = call(*line[1:], *extra)
+        assert code == 0, (line, err)
+    assert Path("runs/first/report.html").exists()
 
 
 def test_one_broken_file_does_not_lose_the_others(call, ucla_like, tmp_path):

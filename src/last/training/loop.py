@@ -297,8 +297,8 @@ class Trainer:
         try:
             if state["clips"] != self._fingerprint():
                 raise CheckpointError(
-                    f"{path} was trained on other clips than the {len(self.clips)} that are there now; prepare the same "
-                    "data, or start a new run"
+                    f"{path} was trained on other clips than the {len(self.clips)} that are there now; prepare the "
+                    "same data, or start a new run"
                 )
             if state["device"] != self.device.type:
                 raise CheckpointError(
