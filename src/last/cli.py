@@ -10,23 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
-from rich.console import Console
 from rich.table import Table
 
 from last import __version__
+from last.cli_data import Positive, bodies_in_words, data, is_file, reporter
 from last.config import Config, ConfigError, load_config
-from last.progress import Interrupted, Reporter
+from last.progress import Interrupted
 from last.run import Run, Weights
 
 if TYPE_CHECKING:
     from last.workflow import Evaluation
 
 app = App(name="last", help="Skeleton-based human action recognition that fits anywhere.", version=__version__)
-data = App(name="data", help="Get, prepare and look at clips.")
 app.command(data)
 
-out = Console(soft_wrap=True, highlight=False)
-reporter = Reporter()
 _command = "last"  # as it was typed, for the record of a run
 
 
@@ -93,8 +90,8 @@ class Settings:
             "data.name": self.dataset,
             "training.recipe": (recipes or [self.recipe])[-1],
         }
-        named = {key: name.replace("-", "_") if not _is_file(name) else name for key, name in chosen.items() if name}
-        if "model.name" in named and not _is_file(named["model.name"]):
+        named = {key: name.replace("-", "_") if not is_file(name) else name for key, name in chosen.items() if name}
+        if "model.name" in named and not is_file(named["model.name"]):
             try:
                 named["model.name"] = canonical_name(named["model.name"])
             except ValueError as error:
@@ -117,11 +114,6 @@ class Settings:
         )
 
 
-def _is_file(name: str) -> bool:
-    return name.endswith((".yaml", ".yml"))
-
-
-Positive = Annotated[int, Parameter(validator=Number(gte=1))]
 Device = Annotated[str, _help("auto, cpu, cuda or cuda:N.")]
 
 
@@ -223,9 +215,9 @@ def predict(
         )
         if not json:
             repairs = "".join(f"; {what}: {count}" for what, count in cleaned.items())
-            _say(f"{file} ({clip.frames} frames, {_bodies(clip.bodies)}{repairs})")
+            reporter.answer(f"{file} ({clip.frames} frames, {bodies_in_words(clip.bodies)}{repairs})")
             for name, probability in best:
-                _say(f"  {100 * probability:5.1f} %  {name}")
+                reporter.answer(f"  {100 * probability:5.1f} %  {name}")
     if json:
         _print_json(answers)
     return int(broken > 0)
@@ -265,11 +257,11 @@ def models(
     if json:
         _print_json([dict(zip(("model", "alias", "parameters", "macs"), row, strict=True)) for row in rows])
         return
-    _say(f"{classes} classes, layout {layout}, {frames} frames, {_bodies(bodies)}")
+    reporter.answer(f"{classes} classes, layout {layout}, {frames} frames, {bodies_in_words(bodies)}")
     table = _table("model", "alias", "parameters", "MACs")
     for name, short, parameters, macs in rows:
         table.add_row(name, short, f"{parameters:,}", f"{macs / 1e6:,.1f} M")
-    out.print(table)
+    reporter.answer(table)
 
 
 @app.command
@@ -279,123 +271,7 @@ def config(*, settings: Settings = Settings()) -> None:
     for section, keys in merged.to_dict().items():
         for key, value in keys.items():
             name = f"{section}.{key}"
-            _say(f"{name:<26} {'none' if value is None else str(value):<32} {merged.origins[name]}")
-
-
-@data.command(name="list")
-def list_data(*, env: str | None = None) -> None:
-    """List the data sets, their protocols, and whether they are prepared here.
-
-    Args:
-        env: machine: local, kaggle or gcp; detected where not given.
-    """
-    from last.data.datasets import list_datasets
-    from last.data.store import ClipStore, StoreError
-
-    for dataset in list_datasets():
-        path = load_config(dataset=dataset.name, environment=env).store_path()
-        try:
-            state = f"{len(ClipStore.open(path)):,} clips in {path}"
-        except StoreError as error:
-            state = str(error) if path.exists() else f"not prepared, {path} does not exist"
-        _say(f"{dataset.name}: {dataset.title}")
-        _say(f"  {len(dataset.classes)} classes; protocols {', '.join(dataset.protocols)}; {state}")
-
-
-@data.command
-def prepare(
-    dataset: str,
-    *,
-    raw: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
-    protocol: Annotated[str | None, Parameter(name=["--protocol", "--split-type"])] = None,
-    data: str | None = None,
-    env: str | None = None,
-    workers: int | None = None,
-) -> None:
-    """Turn raw files into a store; can be interrupted and goes on where it stopped.
-
-    Args:
-        dataset: which; see 'last data list'.
-        raw: folders or zip archives of raw files; <data_root>/raw/<dataset> where not given.
-        protocol: checked only: one store serves every protocol.
-        data: where the store goes; <data_root>/<dataset> where not given.
-        env: machine: local, kaggle or gcp.
-        workers: processes; one for each core at hand where not given.
-    """
-    from last.data.datasets import prepare_dataset
-
-    given = {"data.protocol": protocol, "data.path": data, "environment.workers": workers}
-    name = dataset if _is_file(dataset) else dataset.replace("-", "_")
-    merged = load_config(dataset=name, environment=env, overrides={k: v for k, v in given.items() if v is not None})
-    with reporter.bar(f"preparing {name}") as advance:
-        report = prepare_dataset(raw, merged, advance)
-    if report.resumed:
-        _say(f"{report.resumed:,} files had been read by an earlier run")
-    _say(f"{report.kept:,} of {report.files:,} files are now clips in {merged.store_path()}{_instead(report.replaced)}")
-    for reason, count in report.reasons().most_common():
-        example = next(record["file"] for record in report.left_out if record["reason"] == reason)
-        _say(f"  left out: {reason}: {count:,}, such as {example}")
-    for what, count in sorted(report.cleaned.items()):
-        _say(f"  {what}: {count:,}")
-    _say(f"each file left out, with its reason: {merged.store_path() / 'report.json'}")
-
-
-@data.command
-def synthesize(*, out: Path | None = None, ntu: Path | None = None, env: str | None = None) -> None:
-    """Make the embedded set: a seeded animated body, the same clips for everyone.
-
-    Args:
-        out: where the store goes; <data_root>/synthetic where not given.
-        ntu: write NTU .skeleton files into this folder instead.
-        env: machine: local, kaggle or gcp.
-    """
-    from last.data import synthetic
-
-    replaced = 0
-    with reporter.bar("synthesizing") as advance:
-        if ntu is not None:
-            synthetic.write_ntu(ntu, progress=advance)
-        else:
-            out = out or load_config(environment=env).store_path()
-            replaced = synthetic.synthesize(out, progress=advance).replaced
-    _say(f"{len(synthetic.clip_names()):,} clips in {ntu or out}{_instead(replaced)}")
-
-
-@data.command
-def check(path: Path, /) -> int:
-    """Look for every fault in a store, a raw file, or a folder or zip of raw files; exit code 1 where there are errors.
-
-    Args:
-        path: what to look at.
-    """
-    from last.data.check import check as find_faults
-
-    with reporter.bar("checking") as advance:
-        findings = find_faults(path, advance)
-    for finding in findings:
-        _say(str(finding))
-    if not findings:
-        _say(f"{path}: nothing to complain about")
-    return int(any(finding.severity == "error" for finding in findings))
-
-
-@data.command
-def show(path: Path, /, *, clip: str | None = None, out: Path | None = None, frames: Positive = 8) -> None:
-    """Draw a clip as a picture (.png), an animation (.gif), or a player that can be turned by hand (.html).
-
-    Args:
-        path: a raw file, or a store.
-        clip: name or number of the clip in the store; the first where not given.
-        out: the picture, <clip name>.png in this folder where not given.
-        frames: poses in a .png.
-    """
-    from last.data.show import load_clip
-    from last.report.pictures import draw_clip
-
-    chosen, layout = load_clip(path, clip)
-    target = out or Path(f"{chosen.name}.png")
-    draw_clip(chosen, target, frames, layout)
-    _say(f"{target}: {chosen.frames} frames, {_bodies(chosen.bodies)}")
+            reporter.answer(f"{name:<26} {'none' if value is None else str(value):<32} {merged.origins[name]}")
 
 
 def _print_evaluation(run: Run, evaluation: "Evaluation", results: Path | None) -> None:
@@ -408,22 +284,14 @@ def _print_evaluation(run: Run, evaluation: "Evaluation", results: Path | None) 
         str(result["test_clips"]),
         *(f"{result[key]:.2f}" for key in ("top1", "top5", "mean_class_accuracy")),
     )
-    out.print(table)
+    reporter.answer(table)
     if copies := result["test_clips_copied_from_training"]:
         rest = result["top1_without_copies"]
         without = "there are no others" if rest is None else f"without them top-1 is {rest:.2f}"
-        _say(f"{copies} of the test clips have exactly the joints of a training clip; {without}")
-    _say(f"trained in {result['seconds']:.0f} s; report: {evaluation.report}")
+        reporter.answer(f"{copies} of the test clips have exactly the joints of a training clip; {without}")
+    reporter.answer(f"trained in {result['seconds']:.0f} s; report: {evaluation.report}")
     if results is not None:
-        _say(f"result: {run.copy_result(evaluation.result_file, results)}")
-
-
-def _instead(replaced: int) -> str:
-    return f", instead of {replaced:,} that were there" if replaced else ""
-
-
-def _bodies(count: int) -> str:
-    return "1 body" if count == 1 else f"{count} bodies"
+        reporter.answer(f"result: {run.copy_result(evaluation.result_file, results)}")
 
 
 def _table(*columns: str) -> Table:
@@ -445,10 +313,6 @@ def _table(*columns: str) -> Table:
 
 def _print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=1) + "\n")
-
-
-def _say(line: str) -> None:
-    Console(soft_wrap=True, highlight=False).print(line, markup=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

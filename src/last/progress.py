@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,7 +19,7 @@ class Interrupted(Exception):
 
 
 class Reporter:
-    """Sentences and progress bars on standard error, so that results on standard output stay clean.
+    """Answers on standard output; sentences and progress bars on standard error, so that the answers stay clean.
 
     Args:
         quiet: say nothing.
@@ -27,6 +27,10 @@ class Reporter:
 
     def __init__(self, quiet: bool = False):
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def answer(self, result: RenderableType) -> None:
+        """Print a line or a table that was asked for, on standard output."""
+        Console(soft_wrap=True, highlight=False).print(result, markup=False)
 
     def say(self, sentence: str) -> None:
         """Print a line, above a running bar."""
