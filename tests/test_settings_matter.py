@@ -11,7 +11,8 @@ from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.protocols import validation_split
 from last.recognizer import build_model
-from last.training.loop import Precision, Trainer
+from last.training.loop import Trainer
+from last.training.precision import Precision
 
 BASE = Config(
     data=DataConfig(frames=8, normalise=(), max_bodies=2),

@@ -13,7 +13,8 @@ from last.data.batches import DeviceClips, Pipeline
 from last.evaluate import measure, predict
 from last.progress import Interrupted
 from last.training.checkpoint import CheckpointError, save_checkpoint
-from last.training.loop import Precision, Trainer, TrainingError
+from last.training.loop import Trainer, TrainingError
+from last.training.precision import Precision
 
 CPU = torch.device("cpu")
 RECIPE = {

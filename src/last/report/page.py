@@ -94,9 +94,9 @@ def write_page(
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<dl>\n{items}</dl>" if items else "",
+        f"<ul>\n{remarks}</ul>" if remarks else "",
         *map(_table, tables),
         *(_picture(caption, path) for caption, path in pictures),
-        f"<ul>\n{remarks}</ul>" if remarks else "",
     ]
     body = "\n".join(part for part in parts if part)
     page = f"""<!doctype html>

@@ -21,6 +21,7 @@ from last.data.batches import DeviceClips, Pipeline
 from last.progress import Interrupted
 from last.training.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
 from last.training.optim import build_ema, build_optimizer, build_schedule
+from last.training.precision import Precision
 
 # On a GPU the loss is looked at this often, since looking makes the host wait.
 CHECK_EVERY = 50
@@ -55,25 +56,6 @@ class Progress:
     best: float = -1.0
 
 
-@dataclass(frozen=True)
-class Precision:
-    """What automatic mixed precision does on a device."""
-
-    dtype: torch.dtype | None
-    note: str
-
-    @classmethod
-    def choose(cls, amp: bool, device: torch.device) -> "Precision":
-        """bfloat16 where the GPU has it, else float16 with loss scaling; float32 without a GPU."""
-        if not amp:
-            return cls(None, "float32")
-        if device.type != "cuda":
-            return cls(None, f"float32 (--amp asks for mixed precision, which needs a GPU; the device is {device})")
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return cls(torch.bfloat16, "mixed precision, bfloat16")
-        return cls(torch.float16, "mixed precision, float16 with loss scaling")
-
-
 class Trainer:
     """A network, its optimiser and its place in the schedule.
 
@@ -97,13 +79,11 @@ class Trainer:
         largest_batch: int | None = None,
         clip_name: Callable[[int], str] = str,
     ):
-        self.model, self.pipeline, self.clips, self.config, self.device = (
-            model,
-            pipeline,
-            clips,
-            config,
-            device,
-        )
+        self.model = model
+        self.pipeline = pipeline
+        self.clips = clips
+        self.config = config
+        self.device = device
         self.micro_batch = min(config.batch_size, largest_batch or config.batch_size)
         self.clip_name = clip_name
         self.steps_per_epoch = math.ceil(len(clips) / (config.batch_size * config.accumulate))
@@ -180,11 +160,9 @@ class Trainer:
         def settle() -> None:
             """Bring the sums to the host, or stop if a loss since the last time was not finite."""
             nonlocal first_unchecked
-            bad = (
-                [i for i, loss in enumerate(torch.stack(losses).tolist()) if not math.isfinite(loss)] if losses else []
-            )
-            if bad:
-                self._fail(order, first_unchecked + bad[0], size)
+            for step, loss in enumerate(torch.stack(losses).tolist() if losses else [], first_unchecked):
+                if not math.isfinite(loss):
+                    self._fail(order[step * size : (step + 1) * size], step)
             losses.clear()
             first_unchecked = progress.step
             progress.loss, progress.correct = totals.tolist()
@@ -263,8 +241,8 @@ class Trainer:
         classes = next(m.out_features for m in reversed(list(self.model.modules())) if isinstance(m, nn.Linear))
         return F.pad(weights, (0, classes - len(weights)), value=1.0)
 
-    def _fail(self, order: Tensor, step: int, size: int) -> None:
-        names = [self.clip_name(i) for i in order[step * size : (step + 1) * size].tolist()]
+    def _fail(self, index: Tensor, step: int) -> None:
+        names = [self.clip_name(i) for i in index.tolist()]
         kept = "the checkpoint of the last complete epoch is kept" if self.progress.epoch else "nothing was saved yet"
         raise TrainingError(
             f"the loss is not finite in epoch {self.progress.epoch + 1}, step {step + 1}, on the clips "
