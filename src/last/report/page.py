@@ -83,7 +83,7 @@ def write_page(
         facts: name to value, shown first.
         tables: shown after the facts.
         pictures: (caption, file); the caption is also the text for those who cannot see the picture.
-        notes: remarks at the end.
+        notes: remarks, which stand before the tables.
 
     Raises:
         ValueError: a picture of a kind that a page cannot hold.
