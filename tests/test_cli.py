@@ -64,7 +64,7 @@ def test_the_readmes_commands_run(call, tmp_path):
     # The block as it stands, on a small archive of the same form and for one epoch.
     block = (ROOT / "README.md").read_text().split("## Train on real data")[1].split("```")[1]
     lines = [shlex.split(line, comments=True) for line in block.splitlines() if line.startswith("last ")]
-    assert [line[1] for line in lines] == ["data", "data", "train", "evaluate", "predict"]
+    assert [line[1] for line in lines] == ["data", "data", "train", "evaluate", "predict", "data"]
     with zipfile.ZipFile("all_sqe.zip", "w") as archive:
         for action in (1, 2, 3, 4, 5, 6, 8, 9, 11, 12):
             for view in (1, 2, 3):
@@ -76,6 +76,13 @@ def test_the_readmes_commands_run(call, tmp_path):
         code, _, err = call(*line[1:], *extra)
         assert code == 0, (line, err)
     assert Path("runs/first/report.html").exists()
+    assert Path("a05_s01_e00_v03.png").exists()
+    code, out, _ = call("predict", "runs/first", "all_sqe.zip", "--json")
+    assert len(json.loads(out)) == 30
+    code, _, err = call("predict", "runs/first", "all_sqe.zip", "--clip", "a99")
+    assert code == 1 and "no clip 'a99' in all_sqe.zip; the first of 30 is 'a01_s01_e00_v01'" in err
+    code, _, err = call("evaluate", "runs/first", "--weights", "best")
+    assert code == 1 and "its recipe sets training.validation to 0" in err
 
 
 def test_one_broken_file_does_not_lose_the_others(call, ucla_like, tmp_path):
@@ -223,6 +230,23 @@ def test_ctrl_c_leaves_a_run_that_goes_on(ucla_like, tmp_path):
     assert "go on with: last train --resume runs/stopped" in errors.read_text()
     state = Path("runs/stopped/checkpoint.pt")
     assert state.exists() and not Path("runs/stopped/last.safetensors").exists()
+
+
+@pytest.mark.parametrize("command", [["train"], ["predict"], ["data", "prepare"], ["data", "show"]])
+def test_help_keeps_its_words(call, command):
+    _, out, _ = call(*command, "--help")
+    assert "--empty" not in out
+    if command == ["data", "prepare"]:
+        assert "<data_root>/raw/<dataset>" in " ".join(out.split())
+
+
+def test_ctrl_c_elsewhere_exits_with_1(call, monkeypatch):
+    def stop(path, progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("last.data.check.check", stop)
+    code, _, err = call("data", "check", "x")
+    assert code == 1 and "last: stopped" in err
 
 
 def test_help_is_quick_and_needs_no_torch():

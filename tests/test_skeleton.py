@@ -77,7 +77,7 @@ def test_layout_survives_its_file_form(stick, tmp_path):
         ({"joints": {"a": "a", "b": "c", "c": "b"}}, "hang in a loop: b, c"),
         ({"centre": "z"}, "not among its joints: z"),
         ({"dimensions": 4}, "4 dimensions, expected 2 or 3"),
-        ({"colour": "red"}, "has the keys"),
+        ({"colour": "red"}, "has the unknown key 'colour'"),
         ({"joints": ["a", "b"]}, "must map each joint to its parent"),
     ],
 )

@@ -21,7 +21,13 @@ from last.run import Run, Weights
 if TYPE_CHECKING:
     from last.workflow import Evaluation
 
-app = App(name="last", help="Skeleton-based human action recognition that fits anywhere.", version=__version__)
+app = App(
+    name="last",
+    help="Skeleton-based human action recognition that fits anywhere.",
+    version=__version__,
+    help_format="plaintext",  # markup would swallow what stands in angle brackets
+    suppress_keyboard_interrupt=False,  # main() answers it with an exit code of ours
+)
 app.command(data)
 
 _command = "last"  # as it was typed, for the record of a run
@@ -177,7 +183,9 @@ def evaluate(
 def predict(
     run: Path,
     files: Annotated[list[Path], Parameter(consume_multiple=True)],
+    /,
     *,
+    clip: str | None = None,
     top: Positive = 5,
     device: Device = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -186,38 +194,46 @@ def predict(
 
     Args:
         run: folder of a run, or a .safetensors file from one.
-        files: clips, in any format that LAST reads.
+        files: clips in any format that LAST reads, or folders and zips of them.
+        clip: only the clip of this name in them.
         top: how many classes to print for each.
         json: print JSON.
     """
-    from last.data.formats import read_clip
+    from last.data.formats import choose, list_clips
     from last.recognizer import Recognizer
 
     recognizer = Recognizer(run, device)
     answers, broken = [], 0
-    for file in files:
+    for path in files:
         try:
-            clip = read_clip(file)
-            _, cleaned = recognizer.clean(clip)
-            best = recognizer.rank(recognizer.predict_clips([clip]), top)[0]
+            found = choose(list_clips(path), clip, path)
         except (OSError, ValueError) as error:  # the other files still get their answers
             reporter.say(f"last: {error}")
             broken += 1
             continue
-        answers.append(
-            {
-                "file": str(file),
-                "frames": clip.frames,
-                "bodies": clip.bodies,
-                "cleaned": dict(cleaned),
-                "classes": [{"class": name, "probability": round(probability, 6)} for name, probability in best],
-            }
-        )
-        if not json:
-            repairs = "".join(f"; {what}: {count}" for what, count in cleaned.items())
-            reporter.answer(f"{file} ({clip.frames} frames, {bodies_in_words(clip.bodies)}{repairs})")
-            for name, probability in best:
-                reporter.answer(f"  {100 * probability:5.1f} %  {name}")
+        for known, source in found:
+            try:
+                raw = known.read(source)
+                _, cleaned = recognizer.clean(raw)
+                best = recognizer.rank(recognizer.predict_clips([raw]), top)[0]
+            except (OSError, ValueError) as error:
+                reporter.say(f"last: {error}")
+                broken += 1
+                continue
+            answers.append(
+                {
+                    "file": str(source),
+                    "frames": raw.frames,
+                    "bodies": raw.bodies,
+                    "cleaned": dict(cleaned),
+                    "classes": [{"class": name, "probability": round(p, 6)} for name, p in best],
+                }
+            )
+            if not json:
+                repairs = "".join(f"; {what}: {count}" for what, count in cleaned.items())
+                reporter.answer(f"{source} ({raw.frames} frames, {bodies_in_words(raw.bodies)}{repairs})")
+                for name, probability in best:
+                    reporter.answer(f"  {100 * probability:5.1f} %  {name}")
     if json:
         _print_json(answers)
     return int(broken > 0)
@@ -245,15 +261,12 @@ def models(
     from last.models.cost import count_macs, count_parameters, on_paper
 
     alias = {name: short for short, name in ALIASES.items()}
-    rows = [
-        (
-            name,
-            alias.get(name, ""),
-            count_parameters(on_paper(name, classes, layout)),
-            count_macs(name, classes, layout, frames, bodies),
-        )
-        for name in list_models()
-    ]
+    rows = []
+    with reporter.bar("counting", len(list_models())) as advance:
+        for done, name in enumerate(list_models(), start=1):
+            parameters = count_parameters(on_paper(name, classes, layout))
+            rows.append((name, alias.get(name, ""), parameters, count_macs(name, classes, layout, frames, bodies)))
+            advance(done)
     if json:
         _print_json([dict(zip(("model", "alias", "parameters", "macs"), row, strict=True)) for row in rows])
         return
@@ -331,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reporter.say(f"last: {stopped}")
         return 1
     except KeyboardInterrupt:
-        reporter.say("last: stopped")
+        reporter.say("last: stopped; files that were there are unchanged, and 'last data prepare' goes on where it was")
         return 1
     except (OSError, ValueError, RuntimeError) as error:
         reporter.say(f"last: {error}")

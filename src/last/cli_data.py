@@ -44,7 +44,7 @@ def list_data(*, env: str | None = None) -> None:
 def prepare(
     dataset: str,
     *,
-    raw: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    raw: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative=())] = None,
     protocol: Annotated[str | None, Parameter(name=["--protocol", "--split-type"])] = None,
     data: str | None = None,
     env: str | None = None,
@@ -77,7 +77,7 @@ def prepare(
         reporter.answer(f"  left out: {reason}: {count:,}, such as {example}")
     for what, count in sorted(report.cleaned.items()):
         reporter.answer(f"  {what}: {count:,}")
-    reporter.answer(f"each file left out, with its reason: {merged.store_path() / 'report.json'}")
+    reporter.answer(f"report: {merged.store_path() / 'report.json'}")
 
 
 @data.command
@@ -120,21 +120,24 @@ def check(path: Path, /) -> int:
 
 
 @data.command
-def show(path: Path, /, *, clip: str | None = None, out: Path | None = None, frames: Positive = 8) -> None:
+def show(
+    path: Path, /, *, clip: str | None = None, out: Path | None = None, frames: Positive = 8, frame_rate: float = 30.0
+) -> None:
     """Draw a clip as a picture (.png), an animation (.gif), or a player that can be turned by hand (.html).
 
     Args:
-        path: a raw file, or a store.
-        clip: name or number of the clip in the store; the first where not given.
+        path: a raw file, a folder or zip of them, or a store.
+        clip: name of the clip, or its number in a store; the first where not given.
         out: the picture, <clip name>.png in this folder where not given.
         frames: poses in a .png.
+        frame_rate: frames a second of the recording.
     """
     from last.data.show import load_clip
     from last.report.pictures import draw_clip
 
     chosen, layout = load_clip(path, clip)
     target = out or Path(f"{chosen.name}.png")
-    draw_clip(chosen, target, frames, layout)
+    draw_clip(chosen, target, frames, layout, frame_rate)
     reporter.answer(f"{target}: {chosen.frames} frames, {bodies_in_words(chosen.bodies)}")
 
 

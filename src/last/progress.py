@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -46,11 +46,12 @@ class Reporter:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        shown = self.console.is_terminal  # elsewhere a bar leaves nothing but an empty line
+        with Progress(*columns, console=self.console, transient=True, disable=not shown) as progress:
             task = progress.add_task(what, total=total)
 
             def advance(done: int, total: int | None = None) -> None:

@@ -124,10 +124,10 @@ def layout_from_dict(content: Mapping[str, Any], source: str) -> Layout:
         ConfigError: a key is missing or unknown, or a parent is not a joint.
     """
     keys = {"name", "dimensions", "centre", "joints"}
-    if set(content) - {"y_down"} != keys:
-        raise ConfigError(
-            f"{source} has the keys {', '.join(map(str, content))}; a layout has {', '.join(sorted(keys))}"
-        )
+    wrong = [f"lacks '{key}'" for key in sorted(keys - set(content))]
+    wrong += [f"has the unknown key '{key}'" for key in content if key not in keys | {"y_down"}]
+    if wrong:
+        raise ConfigError(f"{source} {', '.join(wrong)}; a layout has {', '.join(sorted(keys))}, and y_down if true")
     joints = content["joints"]
     if not isinstance(joints, Mapping) or not joints:
         raise ConfigError(f"'joints' in {source} must map each joint to its parent")

@@ -138,10 +138,12 @@ def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> 
         f"{len(train_part)} clips to train, {len(validation_part)} to validate, {len(test_part)} to test; "
         f"{provenance.hardware(device)}, {trainer.precision.note}; run {run.path}"
     )
-    if trainer.warmup_epochs < config.training.warmup_epochs:
+    if trainer.progress.epoch == config.training.epochs:
+        reporter.say(f"{run.path} has all its {config.training.epochs} epochs; it is evaluated again")
+    elif trainer.warmup_epochs < config.training.warmup_epochs:
         reporter.say(
-            f"the warm-up of {config.training.warmup_epochs} epochs is cut to half of the training, "
-            f"{trainer.warmup_epochs:g} epochs"
+            f"the warm-up is {trainer.warmup_epochs:g} instead of {config.training.warmup_epochs} epochs, half of the "
+            "training at most"
         )
     try:
         _fit(run, trainer, pipeline, validation, describe(config, store.classes, store.layout), reporter)
@@ -236,6 +238,11 @@ def evaluate(
     """
     config = run.config
     store = open_store(config)
+    if weights == "best" and not run.weights("best").exists():
+        raise CheckpointError(
+            f"{run.path} has no best weights: its recipe sets training.validation to {config.training.validation:g}, "
+            "and they are chosen on a validation part; leave out --weights, or train with --set training.validation=0.1"
+        )
     recognizer = Recognizer(run.weights(weights), device)
     if (recognizer.layout, recognizer.classes) != (store.layout, store.classes):
         raise CheckpointError(

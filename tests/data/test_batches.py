@@ -10,6 +10,7 @@ from last.data.batches import DeviceClips, Pipeline, sample_times
 from last.data.clip import Clip
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
+from last.skeleton import load_layout
 
 
 def ramp(frames, bodies=1, name="ramp"):
@@ -144,6 +145,11 @@ def test_normalisation_of_the_pose_comes_before_augmentation_and_of_the_range_af
 def test_an_unknown_normalisation_is_refused(stick):
     with pytest.raises(ConfigError, match="'torsoo', expected any of torso, front, minmax"):
         Pipeline(stick, normalise=("torsoo",))
+
+
+def test_a_normalisation_that_the_layout_cannot_have_is_refused_before_the_first_batch():
+    with pytest.raises(ConfigError, match="layout 'coco17' is 2D"):
+        Pipeline(load_layout("coco17"), normalise=("front",))
 
 
 @pytest.mark.parametrize("streams", [(), ("joint", "bones")])

@@ -41,7 +41,7 @@ def test_every_fault_of_a_store_is_found_at_once(tmp_path):
     path = write(tmp_path / "s", moving(0), moving(0), moving(0), zero, frozen, pixels, moving(4, frames=1), classes=3)
     warnings = {finding.message: (finding.count, finding.example) for finding in check(path)}
     assert warnings == {
-        "classes have fewer than 2 clips": (2, "'class1' has 0"),
+        "classes have no clip": (2, "'class1'"),
         "clips have the same joints as another": (2, "clip1 and clip0"),
         "clips have joints that are all zero": (1, "clip3"),
         "clips have joints that never move": (1, "clip4"),

@@ -51,7 +51,7 @@ def test_unseen_shares_neither_subject_nor_camera():
 def test_an_unknown_protocol_names_those_there_are():
     with pytest.raises(ProtocolError, match="data set 'ntu60' has no protocol 'xset'; it has xsub, xview"):
         split(records(subject=1), "xset", "ntu60")
-    with pytest.raises(ProtocolError, match="known are ntu60/xsub"):
+    with pytest.raises(ProtocolError, match="'mine' has no protocol 'xsub'; give it one in"):
         split(records(subject=1), "xsub", "mine")
 
 

@@ -47,7 +47,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="cannot read the weights"):
         read_weights(path)
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="has the format None"):
+    with pytest.raises(CheckpointError, match="is not of the format"):
         read_weights(path)
 
 

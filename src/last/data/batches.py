@@ -142,7 +142,7 @@ class Pipeline:
         augmentation: of training batches.
 
     Raises:
-        ConfigError: a step of normalisation or a stream does not exist.
+        ConfigError: a step of normalisation does not exist or suit the layout, or a stream does not exist.
     """
 
     layout: Layout
@@ -154,7 +154,7 @@ class Pipeline:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        check_steps(self.normalise)
+        check_steps(self.normalise, self.layout)
         if not self.streams or not set(self.streams) <= set(STREAMS):
             raise ConfigError(f"model.streams is {list(self.streams)}, expected one or more of {', '.join(STREAMS)}")
 

@@ -68,7 +68,9 @@ def _check_store(path: Path, faults: Faults, progress: Progress | None) -> None:
         return
     for label, name in enumerate(store.classes):
         count = int((store.clips["label"] == label).sum())
-        if count < FEWEST:
+        if count == 0:
+            faults["warning", "classes have no clip"].append(f"'{name}'")
+        elif count < FEWEST:
             faults["warning", f"classes have fewer than {FEWEST} clips"].append(f"'{name}' has {count}")
     _check_clips(_finite(store, faults), len(store), store.layout.dimensions, faults, progress)
 
@@ -82,6 +84,9 @@ def _finite(clips: Iterable[Clip], faults: Faults) -> Iterator[Clip]:
 
 
 def _check_raw(path: Path, faults: Faults, progress: Progress | None) -> None:
+    if not path.exists():
+        faults["error", "there is nothing to look at"].append(f"{path} does not exist")
+        return
     absent = []
     unlisted: dict[Path, str] = {}
     for known in FORMATS.values():

@@ -91,7 +91,13 @@ def prepare_dataset(
     if raw is None:
         raw = [Path(config.environment.data_root).expanduser() / "raw" / config.data.name]
         if not raw[0].exists():
-            raise DataMissingError(_advice(f"no raw files of '{dataset.name}' at {raw[0].absolute()}", config))
+            raise DataMissingError(
+                f"no raw files of '{dataset.name}' at {raw[0].absolute()}.\n"
+                f"  Get the files:    {dataset.obtain.strip()}\n"
+                f"  Lying elsewhere:  add --raw FOLDER_OR_ZIP\n"
+                f"  Without them:     the embedded set is made by 'last data synthesize' and needs no preparing; "
+                "train on it with --dataset synthetic"
+            )
     return prepare(
         dataset.format,
         raw,
@@ -113,12 +119,13 @@ def open_store(config: Config) -> ClipStore:
     """
     path = config.store_path()
     if not path.exists():
-        raise DataMissingError(_advice(f"no prepared clips of '{config.data.name}' at {path.absolute()}", config))
+        raise DataMissingError(_advice(config))
     return ClipStore.open(path)
 
 
-def _advice(found: str, config: Config) -> str:
+def _advice(config: Config) -> str:
     name, path = config.data.name, config.store_path()
+    found = f"no prepared clips of '{name}' at {path.absolute()}"
     if name == "synthetic":
         return f"{found}. Make them: last data synthesize --out {path}"
     try:
@@ -130,7 +137,8 @@ def _advice(found: str, config: Config) -> str:
         f"  Get the files:      {obtain}\n"
         f"  Prepare them:       last data prepare {name} --raw FOLDER_OR_ZIP --data {path}\n"
         f"  Prepared elsewhere: add --data FOLDER\n"
-        f"  Without the files:  the same on the embedded set, 'last data synthesize', then --dataset synthetic"
+        f"  Try without them:   last data synthesize --env {config.environment.name}, then the same training with "
+        "--dataset synthetic"
     )
 
 

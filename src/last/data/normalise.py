@@ -49,9 +49,10 @@ def front(x: Tensor, mask: Tensor, layout: Layout) -> Tensor:
     """
     pair = layout.pair("shoulder") or layout.pair("hip")
     if pair is None or layout.dimensions != 3:
+        lack = "is 2D" if layout.dimensions != 3 else "has neither left and right shoulders nor hips"
         raise ConfigError(
-            f"normalisation 'front' needs a 3D layout with left and right shoulders or hips, and layout "
-            f"'{layout.name}' has none; leave it out of data.normalise"
+            f"normalisation 'front' turns bodies in space by their shoulders or hips, and layout '{layout.name}' "
+            f"{lack}; leave it out of data.normalise"
         )
     left, right = pair
     across = x[:, :, 0, right, 0] - x[:, :, 0, left, 0]
@@ -68,13 +69,15 @@ BEFORE_AUGMENTATION = {"torso": torso, "front": front}
 AFTER_AUGMENTATION = {"minmax": minmax}
 
 
-def check_steps(steps: Sequence[str]) -> None:
-    """Make sure that each step exists.
+def check_steps(steps: Sequence[str], layout: Layout) -> None:
+    """Make sure that each step exists and suits the layout.
 
     Raises:
         ConfigError: one does not.
     """
-    known = [*BEFORE_AUGMENTATION, *AFTER_AUGMENTATION]
+    known = BEFORE_AUGMENTATION | AFTER_AUGMENTATION
+    x, mask = torch.zeros(1, layout.dimensions, 1, len(layout.joints), 1), torch.ones(1, 1, dtype=torch.bool)
     for step in steps:
         if step not in known:
             raise ConfigError(f"data.normalise names '{step}', expected any of {', '.join(known)}")
+        known[step](x, mask, layout)

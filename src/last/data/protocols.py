@@ -77,7 +77,7 @@ def split(clips: np.ndarray, protocol: str, dataset: str) -> tuple[np.ndarray, n
     chosen = PROTOCOLS.get(f"{dataset}/{protocol}")
     if chosen is None:
         known = protocols_of(dataset)
-        advice = f"it has {', '.join(known)}" if known else f"known are {', '.join(PROTOCOLS)}"
+        advice = f"it has {', '.join(known)}" if known else "give it one in src/last/data/protocols.py"
         raise ProtocolError(f"data set '{dataset}' has no protocol '{protocol}'; {advice}")
     trains = chosen.trains(clips)
     tests = chosen.tests(clips) if chosen.tests else ~trains

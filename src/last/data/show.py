@@ -3,25 +3,25 @@
 from pathlib import Path
 
 from last.data.clip import Clip
-from last.data.formats import read_clip
+from last.data.formats import choose, list_clips
 from last.data.store import ClipStore, StoreError
 from last.skeleton import Layout, load_layout
 
 
 def load_clip(path: Path, clip: str | None = None) -> tuple[Clip, Layout]:
-    """The clip of a raw file, or one of a store's, with its layout.
+    """A clip with its layout.
 
     Args:
-        path: a raw file, or a store's folder.
-        clip: name or number of the clip in the store; None takes the first.
+        path: a raw file, a folder or zip of them, or a store.
+        clip: name of the clip, or its number in the store; None takes the first.
 
     Raises:
-        FormatError: the file is not what its format promises.
-        StoreError: the folder is no store, or has no such clip.
+        FormatError: the file is not what its format promises, or there is no such clip.
+        StoreError: the store is damaged, or has no such clip.
     """
-    if path.is_file():
-        read = read_clip(path)
-        return read, load_layout(read.layout)
+    if not (path / "meta.json").exists():
+        known, source = choose(list_clips(path), clip, path)[0]
+        return known.read(source), load_layout(known.layout)
     store = ClipStore.open(path)
     if clip is None or clip.isdecimal():
         number = int(clip or 0)

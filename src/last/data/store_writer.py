@@ -87,9 +87,10 @@ class StoreWriter:
             rows = clip.joints.swapaxes(0, 1).astype(self.dtype, order="C")
         if not np.isfinite(rows).all():
             m, t, v, _ = np.argwhere(~np.isfinite(rows))[0]
+            or_wider = ", or store as float32" if self.dtype.itemsize < 4 else ""
             raise ClipRefusedError(
-                f"clip '{clip.name}' has a joint that is not finite as {self.dtype.name} (body {m}, "
-                f"frame {t}, '{self.layout.joints[v]}'); fill the gaps before storing it, or store as float32"
+                f"clip '{clip.name}' has a joint that is not finite as {self.dtype.name} (body {m}, frame {t}, "
+                f"'{self.layout.joints[v]}'); fill the gaps with last.data.clean.clean before storing it{or_wider}"
             )
         ids = [getattr(clip, key) for key in IDS]
         record = np.array([(self._rows, clip.frames, clip.bodies, *ids, name)], dtype=CLIP_DTYPE)

@@ -70,11 +70,14 @@ def _examples(true: np.ndarray, predicted: np.ndarray) -> list[int]:
 
 
 def _facts(metrics: Metrics, result: Mapping[str, Any]) -> dict[str, str]:
+    rest = result["top1_without_copies"]
     facts = {
         "top-1": f"{metrics.top1:.2f} %",
+        "top-1 without copies": "–" if rest is None else f"{rest:.2f} %",
         "top-5": f"{metrics.top5:.2f} %",
         "mean class accuracy": f"{metrics.mean_class_accuracy:.2f} %",
         "test clips": f"{metrics.clips:,}",
+        "test-time crops": "whole clips" if result["crops"] == 1 else str(result["crops"]),
         "parameters": f"{result['parameters']:,}",
         "trained in": f"{result['seconds']:.0f} s",
     }

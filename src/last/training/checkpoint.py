@@ -29,7 +29,8 @@ def save_weights(path: Path, model: nn.Module, description: Mapping[str, Any]) -
         description: plain values: the model's settings, layout, classes, pipeline.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {"format": FORMAT, "last": json.dumps(description)}
+    # One entry: the file keeps several in no certain order, and equal runs shall give equal files.
+    metadata = {"last": json.dumps({"format": FORMAT, **description})}
     content = serialize(tensors, metadata)
     write_atomically(path, lambda partial: partial.write_bytes(content))
 
@@ -42,13 +43,13 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            description = json.loads((file.metadata() or {}).get("last", "{}"))
+            if description.pop("format", None) != FORMAT:
                 raise CheckpointError(
-                    f"{path} has the format {metadata.get('format')!r}, expected '{FORMAT}'; give a run folder or a "
-                    ".safetensors file that 'last train' wrote"
+                    f"{path} is not of the format '{FORMAT}'; give a run folder or a .safetensors file that "
+                    "'last train' wrote"
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["last"])  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         if isinstance(error, CheckpointError):
             raise

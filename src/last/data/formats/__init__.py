@@ -8,7 +8,7 @@ from last.data.clip import Clip, FormatError
 from last.data.formats import ntu, nw_ucla
 from last.data.formats.source import NoSkeletonError, Source, list_zip
 
-__all__ = ["FORMATS", "Format", "Found", "NoSkeletonError", "Source", "find_files", "read_clip"]
+__all__ = ["FORMATS", "Format", "Found", "NoSkeletonError", "Source", "choose", "find_files", "list_clips", "read_clip"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,40 @@ def read_clip(path: Path | str) -> Clip:
             return known.read(path)
     suffixes = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
     raise FormatError(f"{path} ends in '{path.suffix}', expected one of {suffixes}")
+
+
+def list_clips(path: Path | str) -> list[tuple[Format, Source]]:
+    """The clips of a file, or of a folder or zip of files in any known format, with their formats, by name.
+
+    Raises:
+        FormatError: the path does not exist or is a damaged zip, or it holds no clip.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FormatError(f"{path} does not exist; give a clip's file, or a folder or zip of them")
+    listed = []
+    for known in FORMATS.values():
+        try:
+            listed += [(known, file.source) for file in find_files([path], known)[0]]
+        except FormatError:
+            if path.suffix.lower() == ".zip":
+                list_zip(path, known.suffix)  # a damaged zip says so
+    if not listed:
+        suffixes = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
+        raise FormatError(f"no clip in {path}; files of clips end in {suffixes}")
+    return sorted(listed, key=lambda pair: (pair[1].name, pair[1]))
+
+
+def choose(listed: list[tuple[Format, Source]], clip: str | None, path: Path) -> list[tuple[Format, Source]]:
+    """Those of the clips of ``path`` that have the name, or all where None is given.
+
+    Raises:
+        FormatError: none has it.
+    """
+    chosen = [pair for pair in listed if clip is None or pair[1].name == clip]
+    if not chosen:
+        raise FormatError(f"no clip '{clip}' in {path}; the first of {len(listed):,} is '{listed[0][1].name}'")
+    return chosen
 
 
 def find_files(paths: Sequence[Path], known: Format) -> tuple[list[Found], dict[Path, str]]:
