@@ -119,6 +119,15 @@ def test_the_originals_preprocessing_command_says_what_is_missing(call):
     assert "has no protocol 'xset', expected one of xsub, xview" in err
 
 
+def test_the_originals_flags_may_stand_beside_resume(call, ucla_like):
+    flags = ["--model", "nano_e", "--dataset", "nw_ucla", "--env", "local", "--epochs", "1", *TINY]
+    assert call("train", *flags, "--data", ucla_like.path, "--run", "r")[0] == 0
+    code, _, err = call("train", *flags, "--resume", "runs/r")
+    assert code == 0 and "runs/r is trained to its last epoch, 1; it is evaluated again" in err
+    code, _, err = call("train", "--resume", "runs/r", "--env", "kaggle")
+    assert code == 1 and "environment.name local, and kaggle was asked for" in err
+
+
 def test_amp_without_a_gpu_says_what_it_does_instead(call, ucla_like):
     _, _, err = call("train", "--dataset", "nw_ucla", "--data", ucla_like.path, "--epochs", 1, "--amp", "--run", "r",
                      "--device", "cpu", *TINY)  # fmt: skip

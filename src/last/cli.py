@@ -95,6 +95,7 @@ class Settings:
             "model.name": self.model,
             "data.name": self.dataset,
             "training.recipe": (recipes or [self.recipe])[-1],
+            "environment.name": self.env,
         }
         named = {key: name.replace("-", "_") if not is_file(name) else name for key, name in chosen.items() if name}
         if "model.name" in named and not is_file(named["model.name"]):
@@ -115,7 +116,7 @@ class Settings:
             names.get("model.name", "last_e_nano"),
             names.get("data.name", "synthetic"),
             names.get("training.recipe"),
-            self.env,
+            names.get("environment.name"),
             self.overrides(),
         )
 
@@ -144,8 +145,8 @@ def train(
 
     chosen = choose_device(device)
     if resume is not None:
-        if run is not None or settings.env is not None:
-            raise ConfigError("--resume goes on in the run's own folder with its own paths; leave out --run and --env")
+        if run is not None:
+            raise ConfigError("--resume goes on in the run's own folder; leave out --run")
         begun = workflow.resume(resume, settings.names() | settings.overrides(), chosen, _command)
     else:
         begun = workflow.begin(settings.config(), run, chosen, _command)

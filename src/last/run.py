@@ -29,6 +29,10 @@ from last.files import write_text
 Weights = Literal["last", "best"]
 
 
+# Settings that may change without changing what a run is.
+MOVABLE = {"data.path", "environment.data_root", "environment.runs_root", "environment.workers"}
+
+
 class RunError(ValueError):
     """A folder that holds no run, or one that must not be overwritten."""
 
@@ -92,7 +96,7 @@ class Run:
         for section, keys in self.config.to_dict().items():
             for key, old in keys.items():
                 new = config.to_dict()[section][key]
-                if new != old and section != "environment" and (section, key) != ("data", "path"):
+                if new != old and f"{section}.{key}" not in MOVABLE:
                     raise RunError(
                         f"{self.path} was trained with {section}.{key} {old}, and {new} was asked for; leave it "
                         "out to go on with the run, or start a new one"

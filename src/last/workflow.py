@@ -139,7 +139,7 @@ def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> 
         f"{provenance.hardware(device)}, {trainer.precision.note}; run {run.path}"
     )
     if trainer.progress.epoch == config.training.epochs:
-        reporter.say(f"{run.path} has all its {config.training.epochs} epochs; it is evaluated again")
+        reporter.say(f"{run.path} is trained to its last epoch, {config.training.epochs}; it is evaluated again")
     elif trainer.warmup_epochs < config.training.warmup_epochs:
         reporter.say(
             f"the warm-up is {trainer.warmup_epochs:g} instead of {config.training.warmup_epochs} epochs, half of the "
