@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 from rich.table import Table
 
 from last import __version__
-from last.cli_data import Positive, bodies_in_words, data, is_file, reporter
+from last.cli_data import Positive, bodies_in_words, data, is_file, plain_name, reporter
 from last.config import Config, ConfigError, load_config
 from last.progress import Interrupted
 from last.run import Run, Weights
@@ -97,7 +97,7 @@ class Settings:
             "training.recipe": (recipes or [self.recipe])[-1],
             "environment.name": self.env,
         }
-        named = {key: name.replace("-", "_") if not is_file(name) else name for key, name in chosen.items() if name}
+        named = {key: plain_name(name) for key, name in chosen.items() if name}
         if "model.name" in named and not is_file(named["model.name"]):
             try:
                 named["model.name"] = canonical_name(named["model.name"])
@@ -200,17 +200,22 @@ def predict(
         top: how many classes to print for each.
         json: print JSON.
     """
-    from last.data.formats import choose, list_clips
+    from last.data.formats import list_clips
     from last.recognizer import Recognizer
 
     recognizer = Recognizer(run, device)
-    answers, broken = [], 0
+    answers, failed = [], False
+
+    def skip(error: Exception) -> None:  # the other clips still get their answers
+        nonlocal failed
+        failed = True
+        reporter.say(f"last: {error}")
+
     for path in files:
         try:
-            found = choose(list_clips(path), clip, path)
-        except (OSError, ValueError) as error:  # the other files still get their answers
-            reporter.say(f"last: {error}")
-            broken += 1
+            found = list_clips(path, clip)
+        except (OSError, ValueError) as error:
+            skip(error)
             continue
         for known, source in found:
             try:
@@ -218,8 +223,7 @@ def predict(
                 _, cleaned = recognizer.clean(raw)
                 best = recognizer.rank(recognizer.predict_clips([raw]), top)[0]
             except (OSError, ValueError) as error:
-                reporter.say(f"last: {error}")
-                broken += 1
+                skip(error)
                 continue
             answers.append(
                 {
@@ -237,7 +241,7 @@ def predict(
                     reporter.answer(f"  {100 * probability:5.1f} %  {name}")
     if json:
         _print_json(answers)
-    return int(broken > 0)
+    return int(failed)
 
 
 @app.command

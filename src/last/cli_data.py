@@ -20,6 +20,11 @@ def is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
+def plain_name(name: str) -> str:
+    """The name of a configuration, in which hyphen and underscore are the same; a file's path stays as it is."""
+    return name if is_file(name) else name.replace("-", "_")
+
+
 @data.command(name="list")
 def list_data(*, env: str | None = None) -> None:
     """List the data sets, their protocols, and whether they are prepared here.
@@ -63,7 +68,7 @@ def prepare(
     from last.data.datasets import prepare_dataset
 
     given = {"data.protocol": protocol, "data.path": data, "environment.workers": workers}
-    name = dataset if is_file(dataset) else dataset.replace("-", "_")
+    name = plain_name(dataset)
     merged = load_config(dataset=name, environment=env, overrides={k: v for k, v in given.items() if v is not None})
     with reporter.bar(f"preparing {name}") as advance:
         report = prepare_dataset(raw, merged, advance)

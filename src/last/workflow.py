@@ -251,7 +251,7 @@ def evaluate(
             "--data the store that it was trained on"
         )
     crops = config.data.test_crops if crops is None else crops
-    seconds, made_by = sum(row["seconds"] for row in run.history()), run.provenance()
+    history, made_by = run.history(), run.provenance()  # before anything long, since they may be damaged
     train_part, test_part = split(store.clips, config.data.protocol, config.data.name)
     clips = DeviceClips.from_store(store, test_part, device)
     with reporter.bar("evaluating", len(clips)) as advance:
@@ -277,7 +277,7 @@ def evaluate(
         "test_clips": metrics.clips,
         "test_clips_copied_from_training": int((~fresh).sum()),
         "top1_without_copies": None if without_copies is None else round(without_copies, 4),
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(row["seconds"] for row in history), 1),
         **made_by,
         "config": config.to_dict(),
     }
@@ -289,7 +289,7 @@ def evaluate(
         write_report(
             report,
             run.path / f"pictures{own}",
-            run.history(),
+            history,
             store,
             test_part,
             probabilities.argmax(1),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from last.data.clip import Clip
-from last.data.formats import choose, list_clips
+from last.data.formats import list_clips
 from last.data.store import ClipStore, StoreError
 from last.skeleton import Layout, load_layout
 
@@ -20,7 +20,7 @@ def load_clip(path: Path, clip: str | None = None) -> tuple[Clip, Layout]:
         StoreError: the store is damaged, or has no such clip.
     """
     if not (path / "meta.json").exists():
-        known, source = choose(list_clips(path), clip, path)[0]
+        known, source = list_clips(path, clip)[0]
         return known.read(source), load_layout(known.layout)
     store = ClipStore.open(path)
     if clip is None or clip.isdecimal():

@@ -8,7 +8,7 @@ from last.data.clip import Clip, FormatError
 from last.data.formats import ntu, nw_ucla
 from last.data.formats.source import NoSkeletonError, Source, list_zip
 
-__all__ = ["FORMATS", "Format", "Found", "NoSkeletonError", "Source", "choose", "find_files", "list_clips", "read_clip"]
+__all__ = ["FORMATS", "Format", "Found", "NoSkeletonError", "Source", "find_files", "list_clips", "read_clip"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ FORMATS: dict[str, Format] = {
 }
 
 
+_SUFFIXES = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
+
+
 def read_clip(path: Path | str) -> Clip:
     """Read a file whose format its suffix tells.
 
@@ -56,15 +59,18 @@ def read_clip(path: Path | str) -> Clip:
     for known in FORMATS.values():
         if path.suffix.lower() == known.suffix:
             return known.read(path)
-    suffixes = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
-    raise FormatError(f"{path} ends in '{path.suffix}', expected one of {suffixes}")
+    raise FormatError(f"{path} ends in '{path.suffix}', expected one of {_SUFFIXES}")
 
 
-def list_clips(path: Path | str) -> list[tuple[Format, Source]]:
+def list_clips(path: Path | str, clip: str | None = None) -> list[tuple[Format, Source]]:
     """The clips of a file, or of a folder or zip of files in any known format, with their formats, by name.
 
+    Args:
+        path: the file, folder or zip.
+        clip: only those of this name.
+
     Raises:
-        FormatError: the path does not exist or is a damaged zip, or it holds no clip.
+        FormatError: the path does not exist or is a damaged zip, or it holds no such clip.
     """
     path = Path(path)
     if not path.exists():
@@ -77,17 +83,8 @@ def list_clips(path: Path | str) -> list[tuple[Format, Source]]:
             if path.suffix.lower() == ".zip":
                 list_zip(path, known.suffix)  # a damaged zip says so
     if not listed:
-        suffixes = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
-        raise FormatError(f"no clip in {path}; files of clips end in {suffixes}")
-    return sorted(listed, key=lambda pair: (pair[1].name, pair[1]))
-
-
-def choose(listed: list[tuple[Format, Source]], clip: str | None, path: Path) -> list[tuple[Format, Source]]:
-    """Those of the clips of ``path`` that have the name, or all where None is given.
-
-    Raises:
-        FormatError: none has it.
-    """
+        raise FormatError(f"no clip in {path}; files of clips end in {_SUFFIXES}")
+    listed.sort(key=lambda pair: (pair[1].name, pair[1]))
     chosen = [pair for pair in listed if clip is None or pair[1].name == clip]
     if not chosen:
         raise FormatError(f"no clip '{clip}' in {path}; the first of {len(listed):,} is '{listed[0][1].name}'")
