@@ -47,6 +47,9 @@ class DataConfig:
     protocol: str = "xsub"
     frames: int = 64
     max_bodies: int = 2
+    min_frames: int = 1
+    max_spread: float | None = None
+    max_implausible: float = 0.69754
     normalise: tuple[str, ...] = ()
     origin: Literal["first_frame", "each_frame"] = "first_frame"
     test_crops: int = 1

@@ -155,7 +155,7 @@ class Recognizer:
                 f"clip '{clip.name}' has {clip.joints.shape[2]} joints of {clip.joints.shape[3]} coordinates, but the "
                 f"network was trained on layout '{self.layout.name}' with {expected[0]} of {expected[1]}"
             )
-        cleaned, counts = clean(clip, self.layout, CleanOptions(max_bodies=self.data.max_bodies))
+        cleaned, counts = clean(clip, self.layout, CleanOptions.from_config(self.data))
         if cleaned is None:
             raise ValueError(f"clip '{clip.name}' shows no joint that is not missing, so there is nothing to recognise")
         return cleaned, counts

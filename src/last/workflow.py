@@ -60,7 +60,7 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
         DataMissingError, ValueError: the clips or settings cannot train; no folder is made.
     """
     store = open_store(config)
-    split(store.clips, config.data.protocol, config.data.name)
+    split(store, config.data.protocol, config.data.name)
     Pipeline.from_config(config.data, store.layout, config.model.streams)
     with torch.device("meta"):
         build_model(config.model, len(store.classes), store.layout)
@@ -109,7 +109,7 @@ def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> 
     """
     config = run.config
     store = open_store(config)
-    train_part, test_part = split(store.clips, config.data.protocol, config.data.name)
+    train_part, test_part = split(store, config.data.protocol, config.data.name)
     rng = np.random.default_rng(config.training.seed)
     train_part, validation_part = validation_split(store.clips, train_part, config.training.validation, rng)
     clips = DeviceClips.from_store(store, train_part, device)
@@ -252,7 +252,7 @@ def evaluate(
         )
     crops = config.data.test_crops if crops is None else crops
     history, made_by = run.history(), run.provenance()  # before anything long, since they may be damaged
-    train_part, test_part = split(store.clips, config.data.protocol, config.data.name)
+    train_part, test_part = split(store, config.data.protocol, config.data.name)
     clips = DeviceClips.from_store(store, test_part, device)
     with reporter.bar("evaluating", len(clips)) as advance:
         probabilities = predict(recognizer.model, recognizer.pipeline, clips, crops=crops, on_clips=advance)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from last.config import DataConfig
 from last.data.clip import Clip
 from last.skeleton import Layout
 
@@ -19,15 +20,20 @@ class CleanOptions:
 
     Attributes:
         min_frames: a body seen in fewer frames is dropped.
-        max_spread: a body is implausible in a frame where it is wider than this times its height.
+        max_spread: a body is implausible in a frame where it is wider than this times its height; None: never.
         max_implausible: a body implausible in this fraction of its frames, or more, is dropped.
         max_bodies: how many of the most moving bodies are kept.
     """
 
-    min_frames: int = 12
-    max_spread: float = 0.8
+    min_frames: int = 1
+    max_spread: float | None = None
     max_implausible: float = 0.69754
     max_bodies: int = 2
+
+    @classmethod
+    def from_config(cls, data: DataConfig) -> "CleanOptions":
+        """The options of a configuration."""
+        return cls(**{name: getattr(data, name) for name in cls.__dataclass_fields__})
 
 
 def clean(clip: Clip, layout: Layout, options: CleanOptions) -> tuple[Clip | None, Counter[str]]:
@@ -37,7 +43,8 @@ def clean(clip: Clip, layout: Layout, options: CleanOptions) -> tuple[Clip | Non
     are interpolated over time, the ends held; a joint that a body never shows takes its parent's place.
 
     Returns:
-        The clip, finite throughout, or None where no body is left; and how much was dropped and filled.
+        The clip, finite throughout, with confidences that are NaN where a joint was missing; None where no body is
+        left. And how much was dropped and filled.
     """
     x = clip.joints.astype(np.float64)  # the variance of coordinates of 1e30 has no float32
     zero = (x == 0).all(axis=-1)
@@ -54,8 +61,10 @@ def clean(clip: Clip, layout: Layout, options: CleanOptions) -> tuple[Clip | Non
     bodies = [m for m in range(clip.bodies) if seen[:, m].any()]
     long = [m for m in bodies if seen[:, m].sum() >= options.min_frames]
     counts["bodies dropped as too short"], bodies = _keep(bodies, long, seen)
-    plausible = [m for m in bodies if _implausible(x[seen[:, m], m], options.max_spread) < options.max_implausible]
-    counts["bodies dropped as too wide"], bodies = _keep(bodies, plausible, seen)
+    if options.max_spread is not None:
+        spread = options.max_spread
+        plausible = [m for m in bodies if _implausible(x[seen[:, m], m], spread) < options.max_implausible]
+        counts["bodies dropped as too wide"], bodies = _keep(bodies, plausible, seen)
     if not bodies:
         return None, +counts
     bodies.sort(key=lambda m: -_motion(x[:, m]))
@@ -64,13 +73,16 @@ def clean(clip: Clip, layout: Layout, options: CleanOptions) -> tuple[Clip | Non
 
     frames = np.flatnonzero(seen[:, bodies].any(axis=1))
     kept = slice(frames[0], frames[-1] + 1)
-    counts["frames trimmed"] = clip.frames - (kept.stop - kept.start)
+    counts["frames trimmed"] = clip.frames - int(kept.stop - kept.start)
     x = x[kept][:, bodies]
-    counts["joints filled"] = int(missing[kept][:, bodies].sum())
+    missing = missing[kept][:, bodies]
+    confidence = None if clip.confidence is None else clip.confidence[kept][:, bodies]
+    counts["joints filled"] = int(missing.sum())
     if counts["joints filled"]:
         for m in range(len(bodies)):
             _fill(x[:, m], layout)
-    return replace(clip, joints=x.astype(np.float32, order="C")), +counts
+        confidence = np.where(missing, np.float32(np.nan), np.float32(1) if confidence is None else confidence)
+    return replace(clip, joints=x.astype(np.float32, order="C"), confidence=confidence), +counts
 
 
 def _keep(bodies: list[int], good: list[int], seen: np.ndarray) -> tuple[int, list[int]]:

@@ -25,6 +25,10 @@ class Clip:
         camera: camera or view, or ``UNKNOWN``.
         setup: camera setup (height and distance), or ``UNKNOWN``.
         replication: which repetition of the same action, or ``UNKNOWN``.
+        confidence: (T, M, V) float32 from 0 to 1, NaN where the joint was missing and its place is a guess; None where
+            the file gives none and no joint was missing.
+        parts: what the data's own lists say of it, as in ``("xsub/train", "xview/test")``; a list without a name of
+            its own is called ``given``.
     """
 
     joints: np.ndarray
@@ -35,12 +39,19 @@ class Clip:
     camera: int = UNKNOWN
     setup: int = UNKNOWN
     replication: int = UNKNOWN
+    confidence: np.ndarray | None = None
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.joints.ndim != 4 or 0 in self.joints.shape:
             raise FormatError(
                 f"clip '{self.name}' has joints of the shape {self.joints.shape}, expected (frames, bodies, joints, "
                 "coordinates), none of them zero"
+            )
+        if self.confidence is not None and self.confidence.shape != self.joints.shape[:3]:
+            raise FormatError(
+                f"clip '{self.name}' has confidences of the shape {self.confidence.shape}, expected one for each "
+                f"joint, {self.joints.shape[:3]}"
             )
 
     def digest(self) -> bytes:

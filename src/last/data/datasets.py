@@ -104,7 +104,7 @@ def prepare_dataset(
         config.store_path(),
         load_layout(dataset.layout),
         dataset.classes,
-        CleanOptions(max_bodies=config.data.max_bodies),
+        CleanOptions.from_config(config.data),
         config.environment.workers,
         progress,
     )

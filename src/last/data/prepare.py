@@ -138,7 +138,7 @@ def prepare(
         shutil.rmtree(shards)
         first = report.left_out[0]["detail"]
         raise StoreError(f"none of the {report.files} files could be used; the first: {first}")
-    with StoreWriter(out, layout, classes, source=", ".join(path.name for path in raw)) as writer:
+    with StoreWriter(out, layout, classes, provenance={"raw": [path.name for path in raw]}) as writer:
         for shard in chunks:
             for clip in ClipStore.open(shard):
                 writer.append(clip)

@@ -1,14 +1,34 @@
 """Protocols: which clips of a data set train and which test, by their ids alone."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
 import numpy as np
 
-from last.data.store import ClipStore
+from last.config import ConfigError
+from last.data.store import IDS, ClipStore
 
 _NTU60_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
+_SBU_FOLDS = (
+    (102, 304, 502, 604),
+    (203, 207, 305, 503),
+    (103, 107, 701, 703),
+    (201, 206, 302, 306),
+    (402, 403, 406, 602, 603),
+)  # pairs: the first person times 100 plus the second
+_MSR_SUBSETS = {
+    "as1": (2, 3, 5, 6, 10, 13, 18, 20),
+    "as2": (1, 4, 7, 8, 9, 11, 12, 14),
+    "as3": (6, 14, 15, 16, 17, 18, 19, 20),
+}  # actions, from 1
+# Left out of the original paper's list of 557 files, for their noise.
+_MSR_LEFT_OUT = (
+    *("a02_s03_e02", "a04_s03_e01", "a07_s04_e01", "a13_s09_e01", "a13_s09_e02", "a13_s09_e03"),
+    *("a14_s03_e01", "a20_s07_e01", "a20_s07_e03", "a20_s10_e03"),
+)
 _NTU120_SUBJECTS = (
     *_NTU60_SUBJECTS,
     *(45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89),
@@ -20,23 +40,54 @@ class ProtocolError(ValueError):
     """A protocol that a data set does not have, or that leaves nothing to train or test on."""
 
 
+Choice = Callable[[ClipStore], np.ndarray]  # of clips, as a mask
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How a data set is parted.
 
     Attributes:
         rule: one line for people.
-        trains: from the clips' records to a mask of those that train.
-        tests: the same of those that test; None: all others.
+        trains: the clips that train.
+        tests: those that test; None: all others.
     """
 
     rule: str
-    trains: Callable[[np.ndarray], np.ndarray]
-    tests: Callable[[np.ndarray], np.ndarray] | None = None
+    trains: Choice
+    tests: Choice | None = None
 
 
-def _among(key: str, *values: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda clips: np.isin(clips[key], values)
+def _among(key: str, *values: int | str) -> Choice:
+    wanted = [value.encode() if isinstance(value, str) else value for value in values]
+    return lambda store: np.isin(store.clips[key], wanted)
+
+
+def _both(one: Choice, other: Choice) -> Choice:
+    return lambda store: one(store) & other(store)
+
+
+def _not(choice: Choice) -> Choice:
+    return lambda store: ~choice(store)
+
+
+def _odd_subjects_train(of: str = "", kept: Choice | None = None) -> Protocol:
+    """Odd subjects against even ones, among the clips that are kept."""
+
+    def odd(store: ClipStore) -> np.ndarray:
+        return store.clips["subject"] % 2 == 1
+
+    even = _not(odd)
+    rule = f"odd subjects train, even ones test{of}"
+    return Protocol(rule, _both(odd, kept), _both(even, kept)) if kept else Protocol(rule, odd, even)
+
+
+def _given(name: str = "given") -> Protocol:
+    return Protocol(
+        f"as the data's own list '{name}' has it",
+        lambda store: store.in_part(f"{name}/train"),
+        lambda store: store.in_part(f"{name}/test"),
+    )
 
 
 _XSUB = Protocol("20 of the 40 subjects train", _among("subject", *_NTU60_SUBJECTS))
@@ -46,45 +97,116 @@ PROTOCOLS: dict[str, Protocol] = {
     "ntu60/xsub": _XSUB,
     "ntu60/xview": _XVIEW,
     "ntu120/xsub": Protocol("53 of the 106 subjects train", _among("subject", *_NTU120_SUBJECTS)),
-    "ntu120/xset": Protocol("even setups train, odd ones test", lambda clips: clips["setup"] % 2 == 0),
+    "ntu120/xset": Protocol("even setups train, odd ones test", lambda store: store.clips["setup"] % 2 == 0),
     "nw_ucla/xview": Protocol("views 1 and 2 train, 3 tests", _among("camera", 1, 2), _among("camera", 3)),
+    "utd_mhad/xsub": _odd_subjects_train(),
+    "msr_action3d/xsub": _odd_subjects_train(),
+    "msr_action3d/xsub557": _odd_subjects_train(
+        ", without the ten clips that the original list leaves out", _not(_among("name", *_MSR_LEFT_OUT))
+    ),
+    **{
+        f"msr_action3d/{name}": _odd_subjects_train(
+            f", actions {', '.join(map(str, actions))}", _among("label", *(action - 1 for action in actions))
+        )
+        for name, actions in _MSR_SUBSETS.items()
+    },
+    **{
+        f"sbu/fold{i}": Protocol(f"fold {i} of 5 tests, the others train", _not(_among("subject", *pairs)))
+        for i, pairs in enumerate(_SBU_FOLDS, 1)
+    },
+    "penn_action/given": _given(),
     "synthetic/xsub": _XSUB,
     "synthetic/xview": _XVIEW,
     "synthetic/unseen": Protocol(
         "NTU60's training subjects on cameras 2 and 3 train, other subjects on camera 1 test",
-        lambda clips: _XSUB.trains(clips) & _XVIEW.trains(clips),
-        lambda clips: ~_XSUB.trains(clips) & (clips["camera"] == 1),
+        _both(_XSUB.trains, _XVIEW.trains),
+        _both(_not(_XSUB.trains), _among("camera", 1)),
     ),
 }
 
 
 def protocols_of(dataset: str) -> tuple[str, ...]:
-    """Names of the protocols that a data set has."""
+    """Names of the protocols that a packaged data set has."""
     return tuple(name.split("/")[1] for name in PROTOCOLS if name.startswith(f"{dataset}/"))
 
 
-def split(clips: np.ndarray, protocol: str, dataset: str) -> tuple[np.ndarray, np.ndarray]:
+def require_rules(rules: Any, source: str) -> None:
+    """Refuse what is not the ``protocols`` section of a data set's configuration: name -> train, test -> id -> values.
+
+    Raises:
+        ConfigError: says where it is wrong.
+    """
+    for name, rule in rules.items() if isinstance(rules, Mapping) else [("protocols", rules)]:
+        parts = list(rule.values()) if isinstance(rule, Mapping) and {"train"} <= set(rule) <= {"train", "test"} else []
+        if not parts or not all(_is_choice(part) for part in parts):
+            raise ConfigError(
+                f"protocol '{name}' in {source} is {rule}, expected 'train' and perhaps 'test', each with one or more "
+                f"of {', '.join((*IDS, 'name'))} and a list of its values, as in train: {{subject: [1, 2, 3]}}"
+            )
+
+
+def _is_choice(part: Any) -> bool:
+    return (
+        isinstance(part, Mapping)
+        and bool(part)
+        and set(part) <= {*IDS, "name"}
+        and all(
+            isinstance(values, list) and all(isinstance(value, str if key == "name" else int) for value in values)
+            for key, values in part.items()
+        )
+    )
+
+
+def _of_rules(name: str, rules: Mapping[str, Any]) -> Protocol:
+    """The protocol that a person's own rules make."""
+
+    def choice(part: Mapping[str, Any]) -> Choice:
+        return reduce(_both, (_among(key, *values) for key, values in part.items()))
+
+    return Protocol(
+        f"'{name}' of the data set's own configuration",
+        choice(rules["train"]),
+        choice(rules["test"]) if "test" in rules else None,
+    )
+
+
+def find_protocol(store: ClipStore, protocol: str, dataset: str) -> Protocol:
+    """A protocol of a packaged data set, of a person's own configuration, or of the lists that came with the data.
+
+    Raises:
+        ProtocolError: there is no such protocol.
+    """
+    if f"{dataset}/{protocol}" in PROTOCOLS:
+        return PROTOCOLS[f"{dataset}/{protocol}"]
+    own = store.meta["protocols"]
+    if protocol in own:
+        return _of_rules(protocol, own[protocol])
+    lists = {part.rpartition("/")[0] for part in store.meta["parts"]}
+    if protocol in lists:
+        return _given(protocol)
+    known = sorted({*protocols_of(dataset), *own, *lists})
+    advice = f"it has {', '.join(known)}" if known else "give it one under 'protocols' in its configuration"
+    raise ProtocolError(f"data set '{dataset}' has no protocol '{protocol}'; {advice}")
+
+
+def split(store: ClipStore, protocol: str, dataset: str) -> tuple[np.ndarray, np.ndarray]:
     """The clips that train and those that test, as ascending int64 indices.
 
     Args:
-        clips: records of a store.
-        protocol: ``xsub``, ``xview``, ``xset`` or ``unseen``.
+        store: the clips.
+        protocol: such as ``xsub``; see ``last data list``.
         dataset: name of the data set.
 
     Raises:
         ProtocolError: the data set has no such protocol, or one part is empty.
     """
-    chosen = PROTOCOLS.get(f"{dataset}/{protocol}")
-    if chosen is None:
-        known = protocols_of(dataset)
-        advice = f"it has {', '.join(known)}" if known else "give it one in src/last/data/protocols.py"
-        raise ProtocolError(f"data set '{dataset}' has no protocol '{protocol}'; {advice}")
-    trains = chosen.trains(clips)
-    tests = chosen.tests(clips) if chosen.tests else ~trains
+    chosen = find_protocol(store, protocol, dataset)
+    trains = chosen.trains(store)
+    tests = chosen.tests(store) if chosen.tests else ~trains
     for part, mask in (("train", trains), ("test", tests)):
         if not mask.any():
             raise ProtocolError(
-                f"protocol '{protocol}' of '{dataset}' leaves none of the {len(clips)} clips to {part} on "
+                f"protocol '{protocol}' of '{dataset}' leaves none of the {len(store)} clips to {part} on "
                 f"({chosen.rule}); the store may hold only a part of the data set, or another one"
             )
     return np.flatnonzero(trains).astype(np.int64), np.flatnonzero(tests).astype(np.int64)

@@ -1,6 +1,7 @@
 """Writes the clip store of :mod:`last.data.store`, whole or not at all."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from last.data.clip import Clip
-from last.data.store import CLIP_DTYPE, IDS, NAME_BYTES, VERSION, StoreError
+from last.data.store import CLIP_DTYPE, IDS, MAX_PARTS, NAME_BYTES, VERSION, StoreError, encode_confidence
 from last.skeleton import Layout, layout_from_dict
 
 
@@ -33,7 +34,8 @@ class StoreWriter:
         layout: skeleton of all its clips.
         classes: name of each label.
         dtype: of the joints; float16 halves the store, and rounds a joint 4 m away to 2 mm.
-        source: where the clips come from, for ``meta.json``.
+        provenance: where the clips come from and what was done to them, for ``meta.json``.
+        protocols: rules of :mod:`last.data.protocols` for a set of one's own, for ``meta.json``.
         count: clips so far.
         replaced: clips of the store that this one replaces.
 
@@ -47,14 +49,18 @@ class StoreWriter:
         layout: Layout,
         classes: Sequence[str],
         dtype: Literal["float32", "float16"] = "float32",
-        source: str = "",
+        provenance: Mapping[str, Any] | None = None,
+        protocols: Mapping[str, Any] | None = None,
     ) -> None:
         self.path, self.layout, self.classes = Path(path), layout, tuple(classes)
         self._row = (len(layout.joints), layout.dimensions)
         self.count = self._rows = 0
-        self.dtype, self.source = np.dtype(dtype).newbyteorder("<"), source
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self.provenance, self.protocols = dict(provenance or {}), dict(protocols or {})
         self._names: set[bytes] = set()
-        self._streams: list[IO[bytes]] = []
+        self._parts: dict[str, int] = {}
+        self._files: list[_ArrayFile] = []
+        self._confidence: _ArrayFile | None = None
         self.replaced = require_replaceable(self.path, layout, self.classes)
         target = self.path.absolute()
         self._folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -93,13 +99,34 @@ class StoreWriter:
                 f"'{self.layout.joints[v]}'); fill the gaps with last.data.clean.clean before storing it{or_wider}"
             )
         ids = [getattr(clip, key) for key in IDS]
-        record = np.array([(self._rows, clip.frames, clip.bodies, *ids, name)], dtype=CLIP_DTYPE)
+        record = np.array([(self._rows, clip.frames, clip.bodies, *ids, self._bits(clip), name)], dtype=CLIP_DTYPE)
         with self._disk_errors_told():
-            self._joints.write(rows.data)
-            self._clips.write(record.tobytes())
+            self._joints.write(rows)
+            self._clips.write(record)
+            self._write_confidence(clip)
         self._names.add(name)
         self._rows += clip.frames * clip.bodies
         self.count += 1
+
+    def _write_confidence(self, clip: Clip) -> None:
+        size = (clip.frames * clip.bodies, self._row[0])
+        if clip.confidence is None:
+            codes = np.broadcast_to(np.uint8(255), size)
+        else:
+            codes = encode_confidence(clip.confidence).swapaxes(0, 1).reshape(size)
+        if self._confidence is None and (codes == 255).all():
+            return
+        if self._confidence is None:
+            self._confidence = self._start("confidence.npy", np.dtype("u1"), self._row[:1])
+            for rows in range(0, self._rows, 1 << 20):  # of the clips so far, all seen
+                self._confidence.write(np.full((min(1 << 20, self._rows - rows), self._row[0]), 255, np.uint8))
+        self._confidence.write(codes)
+
+    def _bits(self, clip: Clip) -> int:
+        """The clip's parts as bits."""
+        for part in clip.parts:
+            self._parts.setdefault(part, len(self._parts))
+        return sum(1 << self._parts[part] for part in set(clip.parts))
 
     def attach(self, file: str, content: Mapping[str, Any]) -> None:
         """Lay a JSON file, such as ``report.json``, into the store."""
@@ -112,6 +139,7 @@ class StoreWriter:
         Raises:
             StoreError: the disk is full or not writable.
         """
+        sizes = {"joints.npy": self._rows, "confidence.npy": self._rows, "clips.npy": self.count}
         self.attach(
             "meta.json",
             {
@@ -121,13 +149,16 @@ class StoreWriter:
                 "clips": self.count,
                 "rows": self._rows,
                 "dtype": self.dtype.name,
-                "source": self.source,
+                "parts": list(self._parts),
+                "protocols": self.protocols,
+                "provenance": self.provenance,
                 "created": datetime.now(timezone.utc).date().isoformat(),
+                "checksums": {file.name: file.checksum.hexdigest() for file in self._files},
             },
         )
         with self._disk_errors_told():
-            self._finish(self._joints, self.dtype, (self._rows, *self._row))
-            self._finish(self._clips, CLIP_DTYPE, (self.count,))
+            for file in self._files:
+                file.finish(sizes[file.name])
             _swap(self._folder, self.path)
 
     def _checked_name(self, clip: Clip) -> bytes:
@@ -146,22 +177,18 @@ class StoreWriter:
             raise ClipRefusedError(
                 f"clip name '{clip.name[:200]}' has {len(name)} bytes, expected 1 to {NAME_BYTES}, none zero"
             )
+        if len(self._parts.keys() | set(clip.parts)) > MAX_PARTS:
+            raise ClipRefusedError(
+                f"clip '{clip.name}' is in the parts {', '.join(clip.parts)}, but a store knows {MAX_PARTS} at most"
+            )
         if name in self._names:
             raise ClipRefusedError(f"two clips are named '{clip.name}'; names are unique in a store")
         return name
 
-    def _start(self, file: str, dtype: np.dtype, shape: tuple[int, ...]) -> IO[bytes]:
-        stream = (self._folder / file).open("wb")
-        self._streams.append(stream)
-        _write_header(stream, dtype, (0, *shape))
-        return stream
-
-    def _finish(self, stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
-        stream.seek(0)
-        _write_header(stream, dtype, shape)  # fits: numpy leaves room for the first axis to grow
-        stream.flush()
-        os.fsync(stream.fileno())
-        stream.close()
+    def _start(self, file: str, dtype: np.dtype, shape: tuple[int, ...]) -> "_ArrayFile":
+        array = _ArrayFile(self._folder / file, dtype, shape)
+        self._files.append(array)
+        return array
 
     @contextmanager
     def _disk_errors_told(self) -> Generator[None, None, None]:
@@ -175,15 +202,48 @@ class StoreWriter:
             raise StoreError(f"cannot write the store {self.path}: {reason}; {advice}") from error
 
     def _discard(self) -> None:
-        for stream in self._streams:
+        for file in self._files:
             with suppress(OSError):  # a full disk fails once more when the buffer is flushed
-                stream.close()
+                file.stream.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _write_header(stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
+class _ArrayFile:
+    """A ``.npy`` file that grows along its first axis.
+
+    Attributes:
+        name: of the file.
+        stream: into it.
+        checksum: SHA-256 of the array's bytes so far.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self.name, self._dtype, self._shape = path.name, dtype, shape
+        self.stream: IO[bytes] = path.open("wb")
+        self.checksum = hashlib.sha256()
+        self._write_header(0)
+
+    def write(self, array: np.ndarray) -> None:
+        """Append rows of the file's dtype."""
+        content = np.ascontiguousarray(array, self._dtype).tobytes()
+        self.stream.write(content)
+        self.checksum.update(content)
+
+    def finish(self, rows: int) -> None:
+        """Say how many rows there are, and close the file."""
+        self.stream.seek(0)
+        self._write_header(rows)  # fits: numpy leaves room for the first axis to grow
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
+        self.stream.close()
+
+    def _write_header(self, rows: int) -> None:
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (rows, *self._shape),
+        }
+        np.lib.format.write_array_header_1_0(self.stream, header)
 
 
 def require_replaceable(path: Path, layout: Layout, classes: Sequence[str]) -> int:

@@ -1,31 +1,25 @@
-"""File formats of skeleton data: each module reads one, and this table lists them."""
+"""File formats of skeleton data: each module reads one or a few of a kind, and this table lists them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from last.data.clip import Clip, FormatError
-from last.data.formats import ntu, nw_ucla
+from last.data.formats import msr_action3d, ntu, nw_ucla, penn_action, sbu, utd_mhad
+from last.data.formats.format import Format, Reading
 from last.data.formats.source import NoSkeletonError, Source, list_zip
 
-__all__ = ["FORMATS", "Format", "Found", "NoSkeletonError", "Source", "find_files", "list_clips", "read_clip"]
-
-
-@dataclass(frozen=True)
-class Format:
-    """One file format.
-
-    Attributes:
-        name: as in ``FORMATS``.
-        suffix: of its files, in lower case.
-        layout: name of the skeleton layout of its clips.
-        read: from a path or a zip's member to a clip, as it is in the file.
-    """
-
-    name: str
-    suffix: str
-    layout: str
-    read: Callable[[Source | Path | str], Clip]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Found",
+    "NoSkeletonError",
+    "Reading",
+    "Source",
+    "find_files",
+    "list_clips",
+    "read_clip",
+]
 
 
 @dataclass(frozen=True)
@@ -37,87 +31,148 @@ class Found:
     stamp: int
 
 
+# Where several fit a file, the first that claims it reads it.
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
-        Format("ntu", ".skeleton", "ntu", ntu.read),
-        Format("nw_ucla", ".json", "kinect20", nw_ucla.read),
+        *ntu.FORMATS,
+        *nw_ucla.FORMATS,
+        *utd_mhad.FORMATS,
+        *sbu.FORMATS,
+        *msr_action3d.FORMATS,
+        *penn_action.FORMATS,
     )
 }
-
 
 _SUFFIXES = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
 
 
 def read_clip(path: Path | str) -> Clip:
-    """Read a file whose format its suffix tells.
+    """Read the first clip of a file whose format its name and content tell.
 
     Raises:
-        FormatError: no format has this suffix, or the file is not what its format promises.
+        FormatError: it is of no known format, or not what its format promises.
     """
-    path = Path(path)
-    for known in FORMATS.values():
-        if path.suffix.lower() == known.suffix:
-            return known.read(path)
-    raise FormatError(f"{path} ends in '{path.suffix}', expected one of {_SUFFIXES}")
+    known, source = list_clips(path)[0]
+    return known.read(source)
 
 
-def list_clips(path: Path | str, clip: str | None = None) -> list[tuple[Format, Source]]:
+def list_clips(
+    path: Path | str, clip: str | None = None, formats: Iterable[Format] = FORMATS.values()
+) -> list[tuple[Format, Source]]:
     """The clips of a file, or of a folder or zip of files in any known format, with their formats, by name.
 
     Args:
         path: the file, folder or zip.
         clip: only those of this name.
+        formats: those to look for.
 
     Raises:
-        FormatError: the path does not exist or is a damaged zip, or it holds no such clip.
+        FormatError: the path does not exist or is a damaged file or zip, or it holds no such clip.
     """
     path = Path(path)
-    if not path.exists():
-        raise FormatError(f"{path} does not exist; give a clip's file, or a folder or zip of them")
-    listed = []
-    for known in FORMATS.values():
-        try:
-            listed += [(known, file.source) for file in find_files([path], known)[0]]
-        except FormatError:
-            if path.suffix.lower() == ".zip":
-                list_zip(path, known.suffix)  # a damaged zip says so
+    listed, broken = find_clips(path, formats)
     if not listed:
-        raise FormatError(f"no clip in {path}; files of clips end in {_SUFFIXES}")
-    listed.sort(key=lambda pair: (pair[1].name, pair[1]))
+        raise FormatError(next(iter(broken.values()), f"no clip in {path}; files of clips end in {_SUFFIXES}"))
     chosen = [pair for pair in listed if clip is None or pair[1].name == clip]
     if not chosen:
         raise FormatError(f"no clip '{clip}' in {path}; the first of {len(listed):,} is '{listed[0][1].name}'")
     return chosen
 
 
+def find_clips(
+    path: Path, formats: Iterable[Format] = FORMATS.values()
+) -> tuple[list[tuple[Format, Source]], dict[Path, str]]:
+    """As :func:`list_clips`, with each file that cannot be listed, and what is wrong with it.
+
+    Raises:
+        FormatError: the path does not exist or is a damaged zip.
+    """
+    formats = list(formats)
+    files, broken = _files([path], tuple({known.suffix for known in formats}))
+    by_format: dict[str, list[Found]] = {}
+    for file in files:
+        known = _format_of(file.source, formats)
+        if known:
+            by_format.setdefault(known.name, []).append(file)
+    listed = []
+    for known in formats:
+        found, unlisted = _clips_of(by_format.get(known.name, []), known)
+        listed += [(known, clip.source) for clip in found]
+        broken |= unlisted
+    return sorted(listed, key=lambda pair: (pair[1].name, pair[1])), broken
+
+
 def find_files(paths: Sequence[Path], known: Format) -> tuple[list[Found], dict[Path, str]]:
-    """The files of a format in folders (with the folders and zips within), in zips, and among ``paths``.
+    """The clips of a format in folders (with the folders and zips within), in zips, and among ``paths``.
 
     Returns:
-        The files sorted by clip name, so that neither the machine nor the packing decides the order; and each zip
+        The clips sorted by name, so that neither the machine nor the packing decides the order; and each zip or file
         within a folder that cannot be listed, with what is wrong with it.
 
     Raises:
         FormatError: a path is absent or a damaged zip, or there is nothing to return.
     """
-    found: list[Found] = []
-    unlisted: dict[Path, str] = {}
-    for path in paths:
-        if not path.exists():
-            raise FormatError(f"{path} does not exist, expected {known.suffix} files, a folder or a zip of them")
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.suffix.lower() == ".zip" and not file.is_dir():
-                try:
-                    found += [Found(*member) for member in list_zip(file, known.suffix)]
-                except FormatError as error:
-                    if file == path:
-                        raise
-                    unlisted[file] = str(error)
-            elif file.suffix.lower() == known.suffix and file.is_file():
-                status = file.stat()
-                found.append(Found(Source(file), status.st_size, status.st_mtime_ns))
+    files, unlisted = _files(paths, (known.suffix,))
+    found, broken = _clips_of(files, known)
+    unlisted |= broken
     if not found and not unlisted:
         places = ", ".join(map(str, paths))
         raise FormatError(f"no {known.suffix} file in {places or 'no place at all'}")
     return sorted(found, key=lambda f: (f.source.name, f.source)), unlisted
+
+
+def _files(paths: Sequence[Path], suffixes: tuple[str, ...]) -> tuple[list[Found], dict[Path, str]]:
+    """The files with one of the suffixes, and each zip within a folder that cannot be listed."""
+    found: list[Found] = []
+    unlisted: dict[Path, str] = {}
+    for path in paths:
+        if not path.exists():
+            raise FormatError(f"{path} does not exist, expected {', '.join(suffixes)} files, a folder or a zip of them")
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.suffix.lower() == ".zip" and not file.is_dir():
+                try:
+                    found += [Found(*member) for member in list_zip(file, suffixes)]
+                except FormatError as error:
+                    if file == path:
+                        raise
+                    unlisted[file] = str(error)
+            elif file.name.lower().endswith(suffixes) and file.is_file():
+                status = file.stat()
+                found.append(Found(Source(file), status.st_size, status.st_mtime_ns))
+    return found, unlisted
+
+
+def _format_of(source: Source, formats: Sequence[Format]) -> Format | None:
+    fitting = [known for known in formats if source.file.name.lower().endswith(known.suffix)]
+    try:
+        return next((known for known in fitting if known.claims is None or known.claims(source)), None)
+    except FormatError:
+        return fitting[0]  # whose reader says what is wrong with the file
+
+
+def _clips_of(files: Iterable[Found], known: Format) -> tuple[list[Found], dict[Path, str]]:
+    """The clips in the files of a format, and the files whose clips cannot be listed."""
+    if known.is_one_frame:
+        return list(_joined(files, known)), {}
+    found, unlisted = [], {}
+    for file in files:
+        if known.clips is None:
+            found.append(replace(file, source=replace(file.source, clip=known.name_of(file.source.file))))
+            continue
+        try:
+            found += [replace(file, source=replace(file.source, clip=name)) for name in known.clips(file.source)]
+        except FormatError as error:
+            unlisted[file.source.path] = str(error)
+    return found, unlisted
+
+
+def _joined(files: Iterable[Found], known: Format) -> Iterator[Found]:
+    """One source for the files of a folder that are frames of the same clip: the folder, with the clip's name."""
+    frames: dict[Source, list[Found]] = {}
+    for file in files:
+        source = file.source
+        folder = Source(source.path, str(source.file.parent)) if source.member else Source(source.path.parent)
+        frames.setdefault(replace(folder, clip=known.name_of(source.file)), []).append(file)
+    for clip, parts in frames.items():
+        yield Found(clip, sum(part.size for part in parts), hash(tuple((part.size, part.stamp) for part in parts)))

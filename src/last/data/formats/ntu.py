@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from last.data.clip import UNKNOWN, Clip, FormatError
+from last.data.formats.format import Format
 from last.data.formats.source import NoSkeletonError, Source, as_source
 
 JOINTS = 25
@@ -123,3 +124,6 @@ def _numbers(rows: list[str]) -> np.ndarray | None:
 def _wrong(source: Source, line: int, lines: list[str], expected: str) -> FormatError:
     found = repr(lines[line - 1].strip()[:60]) if line <= len(lines) else "the end of the file"
     return FormatError(f"{source}, line {line}: found {found}, expected {expected}")
+
+
+FORMATS = (Format("ntu", "NTU RGB+D 60 and 120", ".skeleton", read, "ntu"),)

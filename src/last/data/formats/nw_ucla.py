@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from last.data.clip import Clip, FormatError
+from last.data.formats.format import Format
 from last.data.formats.source import NoSkeletonError, Source, as_source
 
 JOINTS = 20
@@ -40,6 +41,11 @@ def read(source: Source | Path | str) -> Clip:
     if type(label) is not int or not 1 <= label <= len(ACTIONS):
         raise FormatError(f"{source} has the label {str(label)[:60]!r}, expected 1 to {len(ACTIONS)}")
     return Clip(_joints(content["skeletons"], source), source.name, "kinect20", label - 1, **_ids_in(source, label))
+
+
+def claims(source: Source) -> bool:
+    """Whether the file's name or content is this format's; other formats are JSON too."""
+    return bool(_NAME.fullmatch(source.name)) or b'"skeletons"' in source.read()
 
 
 def _ids_in(source: Source, label: int) -> dict[str, int]:
@@ -90,3 +96,6 @@ def _numbers(values: Any) -> np.ndarray | None:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"it holds {constant}")
+
+
+FORMATS = (Format("nw_ucla", "Northwestern-UCLA Multiview Action3D", ".json", read, "kinect20", claims=claims),)

@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from last.data.clip import FormatError
 
@@ -23,18 +23,27 @@ class Source:
     Attributes:
         path: the file, or the zip that holds it.
         member: its name inside the zip; empty for a file on the disk.
+        clip: the clip's name where it is not the file's: one of several in it, or one of many files of that name.
     """
 
     path: Path
     member: str = ""
+    clip: str = ""
 
     @property
     def name(self) -> str:
-        """The clip's name: the file's own, without folders and suffix."""
-        return PurePosixPath(self.member).stem if self.member else self.path.stem
+        """The clip's name: the file's own, without folders and suffix, if it has no other."""
+        return self.clip or self.file.stem
+
+    @property
+    def file(self) -> PurePath:
+        """The file's path, or its path within the zip."""
+        return PurePosixPath(self.member) if self.member else self.path
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.member}" if self.member else str(self.path)
+        file = f"{self.path}:{self.member}" if self.member else str(self.path)
+        # Where the file's own name holds the clip's, saying it again says nothing.
+        return f"{file}, clip '{self.clip}'" if self.clip not in self.file.name else file
 
     def read(self) -> bytes:
         """The file's bytes.
@@ -61,8 +70,8 @@ def as_source(source: "Source | Path | str") -> Source:
     return source if isinstance(source, Source) else Source(Path(source))
 
 
-def list_zip(path: Path, suffix: str) -> list[tuple[Source, int, int]]:
-    """The members of a zip with this suffix, each with its size and checksum.
+def list_zip(path: Path, suffixes: tuple[str, ...]) -> list[tuple[Source, int, int]]:
+    """The members of a zip with one of these suffixes, each with its size and checksum.
 
     Raises:
         FormatError: the zip is absent or damaged.
@@ -75,7 +84,7 @@ def list_zip(path: Path, suffix: str) -> list[tuple[Source, int, int]]:
     return [
         (Source(path, member.filename), member.file_size, member.CRC)
         for member in members
-        if member.filename.lower().endswith(suffix) and not member.filename.startswith("__MACOSX/")
+        if member.filename.lower().endswith(suffixes) and not member.filename.startswith("__MACOSX/")
     ]
 
 
