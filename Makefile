@@ -2,10 +2,12 @@
 # make test    set up, run the test suite
 # make check   lint, format, types, spelling
 #
+# EXTRAS names what is installed beside the package, such as EXTRAS=dev,parquet,ray,video for all of its tests.
 # TORCH=auto takes PyTorch's GPU build where nvidia-smi finds a GPU, else its CPU build; TORCH=cpu or TORCH=cuda decides.
 
 PYTHON ?= python3
 TORCH ?= auto
+EXTRAS ?= dev
 VENV ?= .venv
 BIN := $(VENV)/bin
 
@@ -30,7 +32,7 @@ check: setup
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt scripts/install.sh
-	PYTHON="$(PYTHON)" TORCH="$(TORCH)" sh scripts/install.sh "$(VENV)"
+	PYTHON="$(PYTHON)" TORCH="$(TORCH)" EXTRAS="$(EXTRAS)" sh scripts/install.sh "$(VENV)"
 	touch $@
 
 clean:

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Make a virtual environment and install LAST with its development tools: scripts/install.sh FOLDER
-# TORCH=auto (default), cpu or cuda chooses PyTorch's build; PYTHON the interpreter.
+# TORCH=auto (default), cpu or cuda chooses PyTorch's build; PYTHON the interpreter; EXTRAS the optional parts.
 set -eu
 
 venv=$1
 python=${PYTHON:-python3}
 torch=${TORCH:-auto}
+extras=${EXTRAS:-dev}
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
   echo "LAST needs Python 3.10 or newer; $python is $("$python" --version 2>&1). Give another: make PYTHON=python3.12" >&2
@@ -24,4 +25,4 @@ if [ "$torch" = cpu ] && [ "$(uname)" = Linux ]; then
   $pip install -q --no-index --no-deps -c constraints.txt torch 2>/dev/null ||
     env -u PIP_EXTRA_INDEX_URL $pip install --no-deps --index-url https://download.pytorch.org/whl/cpu -c constraints.txt torch
 fi
-$pip install -q -c constraints.txt -e '.[dev]'
+$pip install -q -c constraints.txt -e ".[$extras]"

@@ -213,7 +213,7 @@ def test_prepare_check_and_show_real_files(call, shared_data, tmp_path):
     raw = shared_data / "ntu_raw"
     code, out, err = call("data", "prepare", "ntu60", "--raw", raw, "--workers", 1)
     assert code == 0, err
-    assert "10 of 10 files are now clips in data/ntu60" in out
+    assert "10 of 10 clips are now in data/ntu60" in out
     code, out, _ = call("data", "check", raw / "S001C001P001R001A050.skeleton")
     assert code == 0
     for target in ("clip.png", "clip.gif", "clip.html"):
@@ -222,7 +222,7 @@ def test_prepare_check_and_show_real_files(call, shared_data, tmp_path):
     assert call("data", "show", "data/ntu60", "--clip", "S001C001P001R001A001")[0] == 0
     assert Path("S001C001P001R001A001.png").exists()
     code, _, err = call("data", "show", "data/ntu60", "--clip", "99")
-    assert code == 1 and "no clip 99 in data/ntu60; its 10 clips" in err
+    assert code == 1 and "no clip '99' in data/ntu60; its 10 clips" in err
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on(ucla_like, tmp_path):
@@ -250,7 +250,7 @@ def test_help_keeps_its_words(call, command):
 
 
 def test_ctrl_c_elsewhere_exits_with_1(call, monkeypatch):
-    def stop(path, progress):
+    def stop(path, progress, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("last.data.check.check", stop)

@@ -67,7 +67,7 @@ def test_crops_are_averaged(model, device_clips, stick):
 
 
 def test_a_body_more_in_the_set_changes_no_other_clip(model, clips, stick):
-    from conftest import make_clips
+    from tiny_clips import make_clips
 
     pipeline = Pipeline(stick, frames=8)
     alone = predict(model, pipeline, DeviceClips.from_clips(clips, "cpu"))

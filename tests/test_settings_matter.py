@@ -24,6 +24,7 @@ BASE = Config(
 # A value unlike the base's for each setting that changes the weights of a short training.
 TRAINED = {
     "model.name": "last_e_small", "model.streams": ["joint", "bone"], "model.bodies": "first", "model.dropout": 0.6,
+    "model.confidence": True, "data.missing": "mask",
     "data.frames": 12, "data.max_bodies": 1, "data.normalise": ["torso"], "data.origin": "each_frame",
     "training.seed": 1, "training.epochs": 3, "training.batch_size": 8, "training.accumulate": 2, "training.lr": 0.5,
     "training.warmup_lr": 0.005, "training.min_lr": 0.005, "training.warmup_epochs": 2, "training.momentum": 0.5,
@@ -38,6 +39,9 @@ ELSEWHERE = {
     "training.amp": "test_mixed_precision_is_asked_for",
     "training.validation": "test_the_validation_part_grows",
     "data.test_crops": "tests/test_workflow.py",
+    "data.min_frames": "tests/data/test_clean.py",
+    "data.max_spread": "tests/data/test_clean.py",
+    "data.max_implausible": "tests/data/test_clean.py",
     "data.name": "tests/test_workflow.py",
     "data.path": "tests/test_workflow.py",
     "data.protocol": "tests/test_workflow.py",
@@ -56,9 +60,7 @@ def test_no_setting_is_left_out():
 
 
 def trained(config, layout, clips, tmp_path):
-    pipeline = Pipeline.from_config(
-        config.data, layout, config.model.streams, Augmentation.from_config(config.training)
-    )
+    pipeline = Pipeline.from_config(config.data, config.model, layout, Augmentation.from_config(config.training))
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, 2, layout)
     trainer = Trainer(model, pipeline, clips, config.training, torch.device("cpu"), config.environment.batch_size)
@@ -68,10 +70,14 @@ def trained(config, layout, clips, tmp_path):
 
 @pytest.fixture(scope="module")
 def clips(stick):
-    from conftest import make_clips
+    from tiny_clips import make_clips
 
     labels = torch.tensor([0, 0, 1, 0] * 2)
-    return DeviceClips(**(vars(DeviceClips.from_clips(make_clips(stick, 8, bodies=2), "cpu")) | {"labels": labels}))
+    made = make_clips(stick, 8, bodies=2)
+    missing = np.ones(made[0].joints.shape[:3], np.float32)
+    missing[:, :, 3] = np.nan
+    made[0] = dataclasses.replace(made[0], confidence=missing)
+    return DeviceClips(**(vars(DeviceClips.from_clips(made, "cpu")) | {"labels": labels}))
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from last.config import ConfigError, available
 from last.skeleton import Layout, layout_from_dict, load_layout, spatial_partition
 
 JOINTS = {
-    "ntu": 25, "kinect20": 20, "utd20": 20, "msr20": 20, "sbu15": 15, "penn13": 13, "coco17": 17, "openpose18": 18,
-    "mediapipe33": 33, "hand21": 21,
+    "ntu": 25, "kinect20": 20, "utd20": 20, "msr20": 20, "msr20_screen": 20, "sbu15": 15, "penn13": 13, "coco17": 17,
+    "openpose18": 18, "openpose25": 25, "mediapipe33": 33, "mediapipe33_image": 33, "hand21": 21,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from last.config import load_config, with_overrides
-from last.data.datasets import DataMissingError, open_store, prepare_dataset
+from last.data.datasets import DataMissingError, load_dataset, open_store, prepare_dataset
 from last.data.store_writer import StoreWriter
 from last.models.cost import count_parameters
 from last.progress import Reporter
@@ -169,7 +169,7 @@ def test_the_store_lies_under_the_data_root(tmp_path):
     with pytest.raises(DataMissingError, match=str(tmp_path / "ntu60")):
         open_store(config)
     with pytest.raises(DataMissingError, match=str(tmp_path / "raw" / "ntu60")):
-        prepare_dataset(None, config)
+        prepare_dataset(load_dataset("ntu60"), None, config)
 
 
 def test_a_resumed_run_must_stay_what_it_was(run, tmp_path):

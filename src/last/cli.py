@@ -13,7 +13,8 @@ from cyclopts.validators import Number
 from rich.table import Table
 
 from last import __version__
-from last.cli_data import Positive, bodies_in_words, data, is_file, plain_name, reporter
+from last.cli_data import Positive, data, is_file, plain_name, reporter
+from last.cli_look import bodies_in_words
 from last.config import Config, ConfigError, load_config
 from last.progress import Interrupted
 from last.run import Run, Weights
@@ -200,10 +201,11 @@ def predict(
         top: how many classes to print for each.
         json: print JSON.
     """
-    from last.data.formats import list_clips
+    from last.data.formats import FORMATS, list_clips
     from last.recognizer import Recognizer
 
     recognizer = Recognizer(run, device)
+    formats = [known.with_reading(recognizer.reading) for known in FORMATS.values()]
     answers, failed = [], False
 
     def skip(error: Exception) -> None:  # the other clips still get their answers
@@ -213,7 +215,7 @@ def predict(
 
     for path in files:
         try:
-            found = list_clips(path, clip)
+            found = list_clips(path, clip, formats)
         except (OSError, ValueError) as error:
             skip(error)
             continue

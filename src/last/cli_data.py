@@ -1,7 +1,7 @@
-"""The commands of `last data`."""
+"""The commands of `last data` that make stores and other files."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -9,7 +9,7 @@ from cyclopts.validators import Number
 from last.config import load_config
 from last.progress import Reporter
 
-data = App(name="data", help="Get, prepare and look at clips.")
+data = App(name="data", help="Get, prepare, convert and look at clips.")
 reporter = Reporter()
 
 Positive = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -46,6 +46,21 @@ def list_data(*, env: str | None = None) -> None:
 
 
 @data.command
+def new(path: Path, /, *, name: str, folder: Path = Path()) -> None:
+    """Describe your own CSV, JSON or parquet recordings: writes NAME.yaml, and a layout where none fits.
+
+    Args:
+        path: the file, or a folder or zip of them.
+        name: of the data set to be.
+        folder: where the two files go.
+    """
+    from last.data.own_description import write_description
+
+    for sentence in write_description(path, name, folder):
+        reporter.answer(sentence)
+
+
+@data.command
 def prepare(
     dataset: str,
     *,
@@ -54,48 +69,86 @@ def prepare(
     data: str | None = None,
     env: str | None = None,
     workers: int | None = None,
+    engine: Literal["processes", "ray"] = "processes",
+    dtype: Literal["float32", "float16"] = "float32",
+    max_bodies: Positive | None = None,
+    min_frames: Positive | None = None,
+    max_spread: float | None = None,
+    max_implausible: float | None = None,
 ) -> None:
     """Turn raw files into a store; can be interrupted and goes on where it stopped.
 
     Args:
-        dataset: which; see 'last data list'.
-        raw: folders or zip archives of raw files; <data_root>/raw/<dataset> where not given.
+        dataset: which; see 'last data list', or the path of your own description.
+        raw: folders, zip archives or files; <data_root>/raw/<dataset> where not given.
         protocol: checked only: one store serves every protocol.
         data: where the store goes; <data_root>/<dataset> where not given.
         env: machine: local, kaggle or gcp.
-        workers: processes; one for each core at hand where not given.
+        workers: how many; one for each core at hand where not given.
+        engine: processes of this machine, or a Ray cluster.
+        dtype: of the joints; float16 takes half of the room and rounds a joint 4 m away to 2 mm.
+        max_bodies: how many bodies are kept, the most moving ones.
+        min_frames: a body seen in fewer frames is dropped.
+        max_spread: a body is implausible in a frame where it is wider than this times its height.
+        max_implausible: a body implausible in this fraction of its frames is dropped.
     """
-    from last.data.datasets import prepare_dataset
+    from last.data.datasets import load_dataset, prepare_dataset
 
-    given = {"data.protocol": protocol, "data.path": data, "environment.workers": workers}
+    given = {
+        "data.protocol": protocol,
+        "data.path": data,
+        "data.max_bodies": max_bodies,
+        "data.min_frames": min_frames,
+        "data.max_spread": max_spread,
+        "data.max_implausible": max_implausible,
+        "environment.workers": workers,
+    }
     name = plain_name(dataset)
+    described = load_dataset(name)
     merged = load_config(dataset=name, environment=env, overrides={k: v for k, v in given.items() if v is not None})
-    with reporter.bar(f"preparing {name}") as advance:
-        report = prepare_dataset(raw, merged, advance)
+    with reporter.bar(f"preparing {described.name}") as advance:
+        report = prepare_dataset(described, raw, merged, dtype, engine, advance)
     if report.resumed:
-        reporter.answer(f"{report.resumed:,} files had been read by an earlier run")
+        reporter.answer(f"{report.resumed:,} clips had been read by an earlier run")
     reporter.answer(
-        f"{report.kept:,} of {report.files:,} files are now clips in {merged.store_path()}{_instead(report.replaced)}"
+        f"{report.kept:,} of {report.files:,} clips are now in {merged.store_path()}{_instead(report.replaced)}"
     )
     for reason, count in report.reasons().most_common():
-        example = next(record["file"] for record in report.left_out if record["reason"] == reason)
-        reporter.answer(f"  left out: {reason}: {count:,}, such as {example}")
+        example = next(record for record in report.left_out if record["reason"] == reason)
+        reporter.answer(f"  left out: {reason}: {count:,}, such as {example['file']}: {example['detail']}")
+    expected = described.expected if described.expected.get("files") == report.files else {}
+    for reason, count in expected.items():
+        if reason != "files" and report.reasons()[reason] != count:
+            reporter.answer(
+                f"  of the whole set others found {count:,} left out for '{reason}'; raw files may be damaged"
+            )
     for what, count in sorted(report.cleaned.items()):
         reporter.answer(f"  {what}: {count:,}")
     reporter.answer(f"report: {merged.store_path() / 'report.json'}")
 
 
 @data.command
-def synthesize(*, out: Path | None = None, ntu: Path | None = None, env: str | None = None) -> None:
+def synthesize(
+    *, out: Path | None = None, ntu: Path | None = None, csv: Path | None = None, env: str | None = None
+) -> None:
     """Make the embedded set: a seeded animated body, the same clips for everyone.
 
     Args:
         out: where the store goes; <data_root>/synthetic where not given.
         ntu: write NTU .skeleton files into this folder instead.
+        csv: write a CSV of 15 joints, as nobody has described them, instead: to try 'last data new' on.
         env: machine: local, kaggle or gcp.
     """
     from last.data import synthetic
 
+    if csv is not None:
+        import numpy as np
+
+        from last.data.synthetic_table import write_csv
+
+        write_csv(csv, np.random.default_rng(0))
+        reporter.answer(f"clips of 15 joints in {csv}; describe them: last data new {csv} --name mine")
+        return
     replaced = 0
     with reporter.bar("synthesizing") as advance:
         if ntu is not None:
@@ -107,49 +160,47 @@ def synthesize(*, out: Path | None = None, ntu: Path | None = None, env: str | N
 
 
 @data.command
-def check(path: Path, /) -> int:
-    """Look for every fault in a store, a raw file, or a folder or zip of raw files; exit code 1 where there are errors.
+def convert(store: Path, layout: str, out: Path, /) -> None:
+    """Write a store in another layout, where the joints of the two correspond.
 
     Args:
-        path: what to look at.
+        store: folder of the prepared clips.
+        layout: the layout to be: a built-in one such as coco17, or a path.
+        out: where the new store goes.
     """
-    from last.data.check import check as find_faults
+    from last.data.convert import convert_store
+    from last.data.store import ClipStore
+    from last.skeleton import load_layout
 
-    with reporter.bar("checking") as advance:
-        findings = find_faults(path, advance)
-    for finding in findings:
-        reporter.answer(str(finding))
-    if not findings:
-        reporter.answer(f"{path}: nothing to complain about")
-    return int(any(finding.severity == "error" for finding in findings))
+    opened = ClipStore.open(store)
+    with reporter.bar("converting") as advance:
+        correspondence = convert_store(opened, load_layout(layout), out, advance)
+    for line in correspondence.lines():
+        reporter.answer(line)
+    reporter.answer(f"{len(opened):,} clips in {out}")
 
 
 @data.command
-def show(
-    path: Path, /, *, clip: str | None = None, out: Path | None = None, frames: Positive = 8, frame_rate: float = 30.0
-) -> None:
-    """Draw a clip as a picture (.png), an animation (.gif), or a player that can be turned by hand (.html).
+def export(store: Path, out: Path, /, *, format: Literal["pyskl", "ctr_gcn", "st_gcn", "mib"], protocol: str) -> None:
+    """Write a store as other toolkits read it.
 
     Args:
-        path: a raw file, a folder or zip of them, or a store.
-        clip: name of the clip, or its number in a store; the first where not given.
-        out: the picture, <clip name>.png in this folder where not given.
-        frames: poses in a .png.
-        frame_rate: frames a second of the recording.
+        store: folder of the prepared clips.
+        out: the file (.pkl for pyskl, .npz for ctr_gcn) or the folder (st_gcn, mib) to be.
+        format: of the files.
+        protocol: which clips train and which test.
     """
-    from last.data.show import load_clip
-    from last.report.pictures import draw_clip
+    from last.data.export import export as write
+    from last.data.info import packaged_dataset
+    from last.data.protocols import split
+    from last.data.store import ClipStore
 
-    chosen, layout = load_clip(path, clip)
-    target = out or Path(f"{chosen.name}.png")
-    draw_clip(chosen, target, frames, layout, frame_rate)
-    reporter.answer(f"{target}: {chosen.frames} frames, {bodies_in_words(chosen.bodies)}")
+    opened = ClipStore.open(store)
+    parts = split(opened, protocol, packaged_dataset(opened))
+    with reporter.bar("exporting") as advance:
+        write(opened, format, out, parts, protocol, advance)
+    reporter.answer(f"{len(parts[0]):,} clips that train and {len(parts[1]):,} that test in {out}")
 
 
 def _instead(replaced: int) -> str:
     return f", instead of {replaced:,} that were there" if replaced else ""
-
-
-def bodies_in_words(count: int) -> str:
-    """As in '1 body' and '2 bodies'."""
-    return "1 body" if count == 1 else f"{count} bodies"

@@ -2,7 +2,7 @@
 
 A configuration file is a mapping of sections (``model``, ``data``, ``training``, ``environment``) to keys.
 Files are merged key by key, later wins: model, data, training, environment, then the command line. The file of a data
-set also says what it is (``about``) and which recipe suits it (``recipe``).
+set also says what it is (``about``), which recipe suits it (``recipe``) and how it is parted (``protocols``).
 """
 
 import dataclasses
@@ -22,6 +22,9 @@ _HERE = Path(__file__).resolve().parent
 # Inside a wheel the files lie in the package; in a checkout they lie at its root.
 CONFIG_DIR = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parents[1] / "configs"
 
+_MAX_YAML = 50_000  # characters; half a second's work
+_MAX_BRACKETS = 1000  # PyYAML takes the square of the time over nested ones
+
 
 class ConfigError(ValueError):
     """A setting that does not exist, has the wrong type, or contradicts another."""
@@ -35,6 +38,7 @@ class ModelConfig:
     streams: tuple[str, ...] = ("joint", "velocity", "bone")
     bodies: Literal["mean", "first"] = "mean"
     dropout: float = 0.3
+    confidence: bool = False  # a further input channel: how sure the data is of each joint
     share_backbone: bool | None = None  # LAST-v2 alone has this; None leaves it to the network
 
 
@@ -52,6 +56,7 @@ class DataConfig:
     max_implausible: float = 0.69754
     normalise: tuple[str, ...] = ()
     origin: Literal["first_frame", "each_frame"] = "first_frame"
+    missing: Literal["interpolate", "mask"] = "interpolate"  # what the network sees where a joint was not seen
     test_crops: int = 1
 
 
@@ -136,13 +141,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds something else than a mapping.
+        ConfigError: the file is missing, too long or not YAML, or holds something else than a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_YAML + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
+    if len(text) > _MAX_YAML or text.count("[") + text.count("{") > _MAX_BRACKETS:
+        raise ConfigError(
+            f"{path} has more than {_MAX_YAML:,} characters or {_MAX_BRACKETS:,} brackets, expected settings"
+        )
+    try:
+        content = yaml.safe_load(text)
+    except Exception as error:  # of dates and numbers that cannot be, PyYAML says so by nearly any exception
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, expected a mapping of keys to values")
@@ -205,7 +217,7 @@ def load_config(
     for path in files:
         source = path.relative_to(CONFIG_DIR.parent).as_posix() if path.is_relative_to(CONFIG_DIR) else str(path)
         for section, keys in read_yaml(path).items():
-            if not (path == data_file and section in {"about", "recipe"}):
+            if not (path == data_file and section in {"about", "recipe", "protocols"}):
                 _merge(values, origins, section, keys, source)
     _override(values, origins, overrides or {})
     return _build(values, origins)

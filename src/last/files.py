@@ -1,7 +1,8 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and where they belong."""
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,3 +41,8 @@ def write_text(path: Path, text: str) -> None:
         WriteError: the disk is full or the folder cannot be written.
     """
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def file_name(name: str) -> str:
+    """A file's name, without folders and suffix, for a clip's name, which in a store of others may be ``../../x``."""
+    return re.sub(r"[^\w()+.-]+", "_", name, flags=re.ASCII).lstrip(".")[:150] or "clip"

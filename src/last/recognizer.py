@@ -4,7 +4,7 @@ Shapes: T frames, M bodies, V joints, C coordinates, K classes.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from last.config import Config, ConfigError, DataConfig, ModelConfig, from_dict
 from last.data.batches import DeviceClips, Pipeline
 from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
+from last.data.formats import Reading
 from last.evaluate import predict
 from last.models import create_model
 from last.skeleton import Layout, layout_from_dict
@@ -28,20 +29,24 @@ def build_model(config: ModelConfig, num_classes: int, layout: Layout) -> nn.Mod
     Raises:
         ValueError: there is no such model, or it lacks a setting that the configuration gives.
     """
-    settings: dict[str, Any] = {"streams": config.streams, "bodies": config.bodies, "dropout": config.dropout}
+    names = ("streams", "bodies", "dropout", "confidence")
+    settings: dict[str, Any] = {name: getattr(config, name) for name in names}
     if config.share_backbone is not None:
         settings["share_backbone"] = config.share_backbone
     return create_model(config.name, num_classes, layout, **settings)
 
 
-def describe(config: Config, classes: Sequence[str], layout: Layout) -> dict[str, Any]:
-    """What a file of weights must say of itself to be used again."""
+def describe(
+    config: Config, classes: Sequence[str], layout: Layout, columns: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a file of weights must say of itself to be used again, on tables of these columns too."""
     sections = config.to_dict()
     return {
         "model": sections["model"],
         "data": sections["data"] | {"path": None},
         "layout": layout.to_dict(),
         "classes": list(classes),
+        "columns": dict(columns or {}),
     }
 
 
@@ -77,6 +82,7 @@ class Recognizer:
         model: the network, in evaluation mode.
         layout: the skeleton that it takes.
         classes: the names of its outputs.
+        reading: of the files that it was trained on.
         pipeline: from joints to its input.
 
     Raises:
@@ -96,6 +102,7 @@ class Recognizer:
         try:
             self.layout = layout_from_dict(description["layout"], str(weights))
             self.classes = tuple(map(str, description["classes"]))
+            self.reading = Reading(self.layout, self.classes, description.get("columns", {}))
             config = from_dict({"model": description["model"], "data": description["data"]}, str(weights))
         except KeyError as error:
             raise CheckpointError(f"{weights} does not say its {error}; it was not written by 'last train'") from error
@@ -103,31 +110,33 @@ class Recognizer:
         self.model = build_model(config.model, len(self.classes), self.layout)
         load_weights(self.model, tensors, str(weights))
         self.model.to(self.device).eval()
-        self.pipeline = Pipeline.from_config(config.data, self.layout, config.model.streams)
+        self.pipeline = Pipeline.from_config(config.data, config.model, self.layout)
         self.data: DataConfig = config.data
 
-    def predict(self, joints: np.ndarray | Tensor, top: int = 5) -> list[tuple[str, float]]:
+    def predict(
+        self, joints: np.ndarray | Tensor, top: int = 5, confidence: np.ndarray | Tensor | None = None
+    ) -> list[tuple[str, float]]:
         """The most probable classes of one clip, best first, with their probabilities.
 
         Args:
             joints: (T, V, C) for one body or (T, M, V, C), at the clip's true length, in the units and the joint order
                 of the layout; NaN where a joint is missing.
             top: how many.
+            confidence: of each joint, from 0 to 1, (T, V) or (T, M, V); for networks that were trained with it.
 
         Raises:
-            ValueError: the shape does not fit the layout, or there is no joint at all.
+            ValueError: the shapes do not fit each other or the layout, or there is no joint at all.
         """
-        if isinstance(joints, Tensor):
-            joints = joints.detach().cpu().numpy()
-        values = np.asarray(joints, dtype=np.float32)
+        values, sure = _as_array(joints), None if confidence is None else _as_array(confidence)
         if values.ndim == 3:
-            values = values[:, None]
+            values, sure = values[:, None], None if sure is None else sure[:, None]
         if values.ndim != 4:
             raise ValueError(
                 f"joints have the shape {values.shape}, expected (frames, joints, coordinates) or (frames, bodies, "
                 "joints, coordinates)"
             )
-        return self.rank(self.predict_clips([Clip(values, "clip", self.layout.name)]), top)[0]
+        clip = Clip(values, "clip", self.layout.name, confidence=sure)
+        return self.rank(self.predict_clips([clip]), top)[0]
 
     def predict_clips(self, clips: Sequence[Clip], batch_size: int = 64) -> np.ndarray:
         """Probabilities of clips as their files hold them, (N, K); they are cleaned as `last data prepare` does.
@@ -159,6 +168,12 @@ class Recognizer:
         if cleaned is None:
             raise ValueError(f"clip '{clip.name}' shows no joint that is not missing, so there is nothing to recognise")
         return cleaned, counts
+
+
+def _as_array(values: np.ndarray | Tensor) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values, dtype=np.float32)
 
 
 def load_model(path: Path | str, device: str | torch.device = "cpu") -> nn.Module:

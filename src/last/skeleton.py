@@ -6,6 +6,7 @@ Shapes: V joints, K graph subsets.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from last.config import ConfigError, find, read_yaml
+
+MAX_JOINTS = 1000  # a body with its hands and its face has 543
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Layout:
 
     def __post_init__(self) -> None:
         count = len(self.joints)
+        if count > MAX_JOINTS:
+            raise ConfigError(f"layout '{self.name}' has {count} joints, expected at most {MAX_JOINTS}")
         if len(set(self.joints)) != count:
             twice = sorted({joint for joint in self.joints if self.joints.count(joint) > 1})
             raise ConfigError(f"layout '{self.name}' names these joints twice: {', '.join(twice)}")
@@ -131,18 +136,26 @@ def layout_from_dict(content: Mapping[str, Any], source: str) -> Layout:
     joints = content["joints"]
     if not isinstance(joints, Mapping) or not joints:
         raise ConfigError(f"'joints' in {source} must map each joint to its parent")
+    names = (content["name"], content["centre"], *joints, *joints.values())
+    if not all(isinstance(name, str | int) for name in names):
+        raise ConfigError(f"{source} has a name that is neither text nor a number, expected one for each joint")
+    if content["dimensions"] not in (2, 3):
+        raise ConfigError(f"{source} has {reprlib.repr(content['dimensions'])} dimensions, expected 2 or 3")
     index = {str(joint): v for v, joint in enumerate(joints)}
     missing = sorted({str(p) for p in (*joints.values(), content["centre"])} - set(index))
     if missing:
         raise ConfigError(f"{source} names as parent or centre what is not among its joints: {', '.join(missing)}")
-    return Layout(
-        name=str(content["name"]),
-        joints=tuple(index),
-        parents=tuple(index[str(parent)] for parent in joints.values()),
-        centre=index[str(content["centre"])],
-        dimensions=int(content["dimensions"]),
-        y_down=bool(content.get("y_down", False)),
-    )
+    try:
+        return Layout(
+            name=str(content["name"]),
+            joints=tuple(index),
+            parents=tuple(index[str(parent)] for parent in joints.values()),
+            centre=index[str(content["centre"])],
+            dimensions=int(content["dimensions"]),
+            y_down=bool(content.get("y_down", False)),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
 
 
 @cache

@@ -39,6 +39,24 @@ def bone(x: Tensor, layout: Layout) -> Tensor:
     return x - x.index_select(3, torch.tensor(layout.parents, device=x.device))
 
 
+def ends(x: Tensor, layout: Layout, name: str) -> tuple[Tensor, Tensor]:
+    """For each value of a stream, what is said in ``x`` of the two joints whose difference it is.
+
+    Args:
+        x: something said of each joint, such as whether it was seen, (N, C, T, V, M).
+        layout: the skeleton.
+        name: of the stream.
+
+    Returns:
+        Twice (N, C, T, V, M); the same joint where the stream takes no difference.
+    """
+    if name == "velocity":
+        return x, torch.cat([x[:, :, 1:], x[:, :, -1:]], dim=2)
+    if name == "bone":
+        return x, x.index_select(3, torch.tensor(layout.parents, device=x.device))
+    return x, x
+
+
 def make(
     x: Tensor, layout: Layout, names: Sequence[str] = STREAMS, origin: Origin = "first_frame"
 ) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
     """
     store = open_store(config)
     split(store, config.data.protocol, config.data.name)
-    Pipeline.from_config(config.data, store.layout, config.model.streams)
+    Pipeline.from_config(config.data, config.model, store.layout)
     with torch.device("meta"):
         build_model(config.model, len(store.classes), store.layout)
     now = datetime.now()
@@ -116,7 +116,7 @@ def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> 
     validation = DeviceClips.from_store(store, validation_part, device) if len(validation_part) else None
 
     augmentation = Augmentation.from_config(config.training)
-    pipeline = Pipeline.from_config(config.data, store.layout, config.model.streams, augmentation)
+    pipeline = Pipeline.from_config(config.data, config.model, store.layout, augmentation)
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, len(store.classes), store.layout).to(device)
     names = store.clips["name"][train_part]
@@ -146,7 +146,9 @@ def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> 
             "training at most"
         )
     try:
-        _fit(run, trainer, pipeline, validation, describe(config, store.classes, store.layout), reporter)
+        columns = store.meta["provenance"].get("columns")
+        description = describe(config, store.classes, store.layout, columns)
+        _fit(run, trainer, pipeline, validation, description, reporter)
     except Interrupted:
         raise Interrupted(
             f"stopped in epoch {trainer.progress.epoch + 1} after {trainer.progress.step} of its "

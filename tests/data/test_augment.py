@@ -13,7 +13,7 @@ def x():
 
 
 def run(x, layout, seed=0, **settings):
-    return augment(x, layout, Augmentation(**settings), torch.Generator().manual_seed(seed))
+    return augment(x, None, layout, Augmentation(**settings), torch.Generator().manual_seed(seed))[0]
 
 
 def lengths(x, layout):
@@ -104,3 +104,15 @@ def test_the_generator_decides(x, stick):
     settings = {"rotation": (30, 30, 30), "scale": 0.1, "shear": 0.1, "noise": 0.01}
     assert torch.equal(run(x, stick, 1, **settings), run(x, stick, 1, **settings))
     assert not torch.equal(run(x, stick, 1, **settings), run(x, stick, 2, **settings))
+
+
+@pytest.mark.parametrize("flip", ["flip_time", "flip_sides"])
+def test_what_is_known_of_joints_flips_with_them(x, stick, flip):
+    seen = x[:, :1] + 10  # tells each joint of each frame from all others
+    settings = Augmentation(**{flip: 0.5})
+    flipped, marks = augment(x, seen, stick, settings, torch.Generator().manual_seed(1))
+    expected = {"flip_time": seen.flip(2), "flip_sides": seen[:, :, :, list(stick.mirror)]}[flip]
+    changed = [not torch.equal(a, b) for a, b in zip(flipped, x, strict=True)]
+    assert 0 < sum(changed) < 4
+    for clip, (has_changed, mark) in enumerate(zip(changed, marks, strict=True)):
+        assert torch.equal(mark, (expected if has_changed else seen)[clip])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -156,3 +158,61 @@ def test_a_normalisation_that_the_layout_cannot_have_is_refused_before_the_first
 def test_an_unknown_stream_is_refused(stick, streams):
     with pytest.raises(ConfigError, match="expected one or more of joint, velocity, bone"):
         Pipeline(stick, streams=streams)
+
+
+@pytest.fixture
+def half_seen():
+    """A clip of 5 frames whose joint 3 is missing in frame 2, and joint 4 is sure by half; another of two bodies."""
+    confidence = np.ones((5, 1, 5), np.float32)
+    confidence[2, 0, 3], confidence[:, 0, 4] = np.nan, 0.5
+    return DeviceClips.from_clips([replace(ramp(5), confidence=confidence), ramp(5, bodies=2)], "cpu")
+
+
+INDEX = torch.tensor([0, 1])
+
+
+def test_a_masked_joint_is_zero_wherever_it_takes_part(half_seen, stick):
+    plain, _ = Pipeline(stick, frames=5).evaluate(half_seen, INDEX)
+    masked, _ = Pipeline(stick, frames=5, missing="mask").evaluate(half_seen, INDEX)
+    zeroed = {name: set(map(tuple, (masked[name] != plain[name]).any(1)[..., 0].nonzero().tolist())) for name in plain}
+    assert zeroed["joint"] == {(0, 2, 3)}
+    assert zeroed["velocity"] == {(0, 1, 3), (0, 2, 3)}  # from it and to it
+    assert zeroed["bone"] == {(0, 2, 3)}  # a hand is no joint's parent
+    assert all((masked[name][0, :, 2, 3] == 0).all() for name in masked)
+
+
+def test_a_missing_parent_masks_its_children(stick):
+    confidence = np.ones((2, 1, 5), np.float32)
+    confidence[:, 0, 2] = np.nan  # the top, on which both hands hang
+    clips = DeviceClips.from_clips([replace(ramp(2), confidence=confidence)], "cpu")
+    streams, _ = Pipeline(stick, frames=2, missing="mask").evaluate(clips, torch.tensor([0]))
+    assert (streams["bone"][0, 2, 0, :, 0] != 0).tolist() == [False, True, False, False, False]
+
+
+def test_confidence_is_a_channel_of_each_stream(half_seen, stick):
+    streams, _ = Pipeline(stick, frames=5, confidence=True).evaluate(half_seen, INDEX)
+    sure = {name: stream[:, 3] for name, stream in streams.items()}
+    assert sure["joint"][0, :, 3, 0].tolist() == [1, 1, 0, 1, 1]
+    assert sure["joint"][0, 0, 4, 0].item() == pytest.approx(0.5, abs=0.002)
+    assert sure["velocity"][0, :, 3, 0].tolist() == [1, 0.5, 0.5, 1, 1]
+    assert sure["bone"][0, 0, 4, 0].item() == pytest.approx(0.75, abs=0.002)
+    assert sure["joint"][0, :, :, 1].eq(0).all()  # the absent body
+    assert sure["joint"][1].eq(1).all()  # a clip of which nothing is said
+
+
+def test_the_store_says_the_same_of_joints_as_its_clips(half_seen, stick, tmp_path):
+    confidence = np.ones((5, 1, 5), np.float32)
+    confidence[2, 0, 3], confidence[:, 0, 4] = np.nan, 0.5
+    with StoreWriter(tmp_path / "s", stick, ["x"]) as writer:
+        writer.append(replace(ramp(5), confidence=confidence, label=0))
+        writer.append(replace(ramp(5, bodies=2), name="two", label=0))
+    stored = DeviceClips.from_store(ClipStore.open(tmp_path / "s"), np.array([0, 1]), "cpu")
+    assert stored.seen is not None and torch.equal(stored.seen, half_seen.seen)
+
+
+def test_a_training_clip_is_masked_as_it_was_turned_and_flipped(half_seen, stick):
+    settings = Augmentation(rotation=(30, 30, 30), flip_time=1.0, flip_sides=1.0)
+    pipeline = Pipeline(stick, frames=5, missing="mask", augmentation=settings, streams=("joint",))
+    streams, _ = pipeline.train(half_seen, torch.tensor([0]), torch.Generator().manual_seed(0))
+    zero = (streams["joint"][0] == 0).all(0)[..., 0].nonzero().tolist()
+    assert [2, 4] in zero and [2, 3] not in zero  # the other hand, in the middle frame

@@ -20,9 +20,12 @@ def upright(frames: int, motion: float, seed: int = 0) -> np.ndarray:
     return x
 
 
-def run(*bodies: np.ndarray) -> tuple[Clip | None, Counter[str]]:
+KINECT = CleanOptions(min_frames=12, max_spread=0.8)  # as for NTU RGB+D
+
+
+def run(*bodies: np.ndarray, options: CleanOptions = KINECT) -> tuple[Clip | None, Counter[str]]:
     clip = Clip(np.stack(bodies, axis=1), "a", "ntu", label=1)
-    return clean(clip, NTU, CleanOptions())
+    return clean(clip, NTU, options)
 
 
 def test_a_clean_clip_stays_as_it_is():
@@ -63,6 +66,42 @@ def test_frames_without_anybody_are_trimmed_at_the_ends_and_filled_inside():
     clip, counts = run(gapped)
     assert clip is not None and counts == {"frames trimmed": 3, "joints filled": 75}
     np.testing.assert_allclose(clip.joints[:, 0], body[2:19], rtol=1e-5)
+
+
+def test_inner_gaps_are_interpolated_as_numpy_does_it():
+    rng = np.random.default_rng(0)
+    body = upright(60, 1)
+    gaps = rng.random((60, 25)) < 0.4
+    clip, counts = run(np.where(gaps[..., None], np.float32(np.nan), body))
+    assert clip is not None and counts == {"joints filled": gaps.sum()} and clip.frames == 60
+    time = np.arange(60)
+    for v in range(25):
+        known = ~gaps[:, v]
+        expected = np.stack([np.interp(time, time[known], body[known, v, c]) for c in range(3)], axis=-1)
+        np.testing.assert_array_equal(clip.joints[:, 0, v], expected.astype(np.float32))
+    assert clip.confidence is not None and np.array_equal(np.isnan(clip.confidence[:, 0]), gaps)
+
+
+def test_the_clip_that_was_given_is_not_touched():
+    body = upright(20, 1)
+    body[3:5, 7] = 0
+    before = body.copy()
+    clip, _ = run(body)
+    assert clip is not None and np.array_equal(body, before) and not np.shares_memory(clip.joints, body)
+
+
+def test_each_threshold_is_an_option():
+    glimpse, chair = upright(20, 5), upright(20, 5)
+    glimpse[11:] = np.nan
+    chair[..., 0] *= 4
+    for options, body in ((CleanOptions(min_frames=11), glimpse), (CleanOptions(max_spread=4), chair)):
+        clip, counts = run(body, upright(20, 1), options=options)
+        assert clip is not None and clip.bodies == 2 and not any("dropped" in what for what in counts)
+    # Wide in 10 of its 20 frames: dropped from one half on.
+    half = np.concatenate([chair[:10], upright(20, 5)[10:]])
+    for fraction, kept in ((0.5, 1), (0.51, 2)):
+        clip, _ = run(half, upright(20, 1), options=CleanOptions(max_spread=0.8, max_implausible=fraction))
+        assert clip is not None and clip.bodies == kept
 
 
 def test_a_body_that_comes_late_and_goes_early_is_held():

@@ -3,19 +3,23 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import last
 from last.config import CONFIG_DIR, read_yaml
 from last.data import prepare as prepare_module
 from last.data.clean import CleanOptions
-from last.data.clip import FormatError
+from last.data.clip import Clip, FormatError
+from last.data.formats import FORMATS, Format, Source
 from last.data.prepare import PrepareReport, prepare
 from last.data.protocols import split
 from last.data.store import ClipStore, StoreError
@@ -23,6 +27,7 @@ from last.skeleton import load_layout
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data is not at {DATA}")
+UCLA = FORMATS["nw_ucla"]
 KINECT, NTU = load_layout("kinect20"), load_layout("ntu")
 CLASSES = tuple(read_yaml(CONFIG_DIR / "data" / "classes" / "nw_ucla.yaml")["classes"])
 
@@ -54,7 +59,7 @@ def contents(store: Path) -> dict[str, bytes]:
 
 
 def run(raw: Path, out: Path, options: CleanOptions | None = None) -> PrepareReport:
-    return prepare("nw_ucla", [raw], out, KINECT, CLASSES[:9], options, workers=1)
+    return prepare(UCLA, [raw], out, KINECT, CLASSES[:9], options, workers=1)
 
 
 def test_each_file_left_out_is_reported_with_its_reason(raw, tmp_path):
@@ -74,57 +79,178 @@ def test_each_file_left_out_is_reported_with_its_reason(raw, tmp_path):
 def test_workers_and_packing_change_nothing(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare_module, "CHUNK", 4)
     done = []
-    prepare("nw_ucla", [raw], tmp_path / "one", KINECT, CLASSES, workers=1, progress=lambda *d: done.append(d))
+    prepare(UCLA, [raw], tmp_path / "one", KINECT, CLASSES, workers=1, progress=lambda *d: done.append(d))
     # Ten files are read, then three chunks of them are stored.
-    assert done == [(n, 13) for n in (4, 8, 10, 11, 12, 13)]
-    prepare("nw_ucla", [raw], tmp_path / "two", KINECT, CLASSES, workers=2)
+    assert done == [(n, 13) for n in (0, 4, 8, 10, 11, 12, 13)]
+    prepare(UCLA, [raw], tmp_path / "two", KINECT, CLASSES, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
         for file in sorted(raw.iterdir(), reverse=True):
             archive.write(file, f"folder/{file.name}")
-    prepare("nw_ucla", [tmp_path / "raw.zip"], tmp_path / "zip", KINECT, CLASSES, workers=1)
+    prepare(UCLA, [tmp_path / "raw.zip"], tmp_path / "zip", KINECT, CLASSES, workers=1)
     assert contents(tmp_path / "zip")["joints.npy"] == contents(tmp_path / "one")["joints.npy"]
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_module, "CHUNK", 2)
-    run(raw, tmp_path / "whole")
-    # A process of its own dies in the middle of the third chunk, without any chance to tidy up.
-    script = f"""
-import os, sys
+# Dies at each step that reaches the disk, one after the other, and goes on each time.
+KILLED = """
+import itertools, json, os, shutil, signal, sys
 from pathlib import Path
-from last.data import prepare
-from last.data.store_writer import StoreWriter
+from last.data import prepare as module
+from last.data.formats import FORMATS
 from last.skeleton import load_layout
 
-append, calls = StoreWriter.append, []
-
-def append_three(self, clip):
-    calls.append(clip)
-    os._exit(9) if len(calls) == 4 else append(self, clip)
-
-StoreWriter.append = append_three
-prepare.CHUNK = 2
 raw, out = map(Path, sys.argv[1:])
-prepare.prepare("nw_ucla", [raw], out, load_layout("kinect20"), {CLASSES[:9]}, workers=1)
+STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
+module.CHUNK = 2
+os.fsync = lambda _: None  # of what use is to outlive a loss of power
+
+def run():
+    return module.prepare(FORMATS["nw_ucla"], [raw], out, load_layout("kinect20"), CLASSES, workers=1)
+
+def contents():
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
+    meta = json.loads(files["meta.json"])
+    del meta["created"]
+    return files | {"meta.json": json.dumps(meta)}
+
+run()
+whole = contents()
+for fatal in itertools.count():
+    if fatal % 2:  # there is no store to be replaced
+        shutil.rmtree(out)
+    child = os.fork()
+    if not child:
+        steps = itertools.count()
+
+        def kill(event, args):
+            if event in STEPS and next(steps) == fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(kill)
+        run()
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+    report = run()
+    assert contents() == whole, fatal
+    assert os.listdir(out.parent) == [out.name], fatal
+    print(report.resumed)
 """
-    killed = subprocess.run([sys.executable, "-c", script, raw, tmp_path / "cut"], env=os.environ, check=False)
-    assert killed.returncode == 9 and not (tmp_path / "cut").exists()
-    report = run(raw, tmp_path / "cut")
-    assert report.resumed == 4
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
-    assert not (tmp_path / "cut.partial").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+def test_a_run_killed_at_any_step_goes_on_and_ends_the_same(tmp_path):
+    for i in range(3):
+        write_clip(tmp_path / "raw", f"a02_s0{i + 1}_e00_v01", label=2, seed=i)
+    (tmp_path / "out").mkdir()
+    script = KILLED.replace("CLASSES", repr(CLASSES[:9]))
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "raw", tmp_path / "out" / "s"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    resumed = [int(line) for line in done.stdout.split()]
+    assert len(resumed) > 50 and set(resumed) == {0, 1, 2, 3}
+
+
+def read_or_die(source: Source) -> Clip:
+    """A worker's end, as the system brings it about where memory is short, while a file 'fatal' lies beside."""
+    if source.name.endswith("v03") and source.path.with_name("fatal").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return UCLA.read(source)
+
+
+def test_a_killed_worker_is_told_and_the_next_run_goes_on(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_module, "CHUNK", 1)
+    (raw / "fatal").touch()
+    deadly = replace(UCLA, read=read_or_die)
+    with pytest.raises(StoreError, match=r"a worker process died.*run it again to go on"):
+        prepare(deadly, [raw], tmp_path / "s", KINECT, CLASSES[:9], workers=2)
+    (raw / "fatal").unlink()
+    prepare(deadly, [raw], tmp_path / "s", KINECT, CLASSES[:9], workers=2)
+    run(raw, tmp_path / "whole")
+    assert contents(tmp_path / "s") == contents(tmp_path / "whole")
+
+
+def many_names(source: Source) -> list[str]:
+    return [f"{source.file.stem}{i}" for i in range(3)]
+
+
+def read_many(source: Source) -> Clip:
+    """One of three clips of a file; notes the process beside it. Each clip's part is one that others lack."""
+    with source.path.with_suffix(".log").open("a") as log:
+        log.write(f"{os.getpid()}\n")
+    number = int(source.name[-1])
+    joints = np.full((2, 1, 20, 3), 1 + number, np.float32)
+    sure = np.full((2, 1, 20), 0.5, np.float32) if source.name == "b1" else None
+    return Clip(joints, source.name, "kinect20", number, confidence=sure, parts=(f"{source.name}/train", "all/test"))
+
+
+def test_one_worker_alone_reads_a_file_of_many_clips(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_module, "CHUNK", 2)
+    (tmp_path / "raw").mkdir()
+    for stem in "abcd":
+        (tmp_path / "raw" / f"{stem}.many").touch()
+    many = Format("many", "three clips a file", ".many", read_many, "kinect20", clips=many_names)
+    report = prepare(many, [tmp_path / "raw"], tmp_path / "s", KINECT, CLASSES, workers=2)
+    assert (report.files, report.kept) == (12, 12)
+    for stem in "abcd":
+        readers = (tmp_path / "raw" / f"{stem}.log").read_text().split()
+        assert len(readers) == 3 and len(set(readers)) == 1
+    store = ClipStore.open(tmp_path / "s")
+    assert store.names() == [f"{stem}{i}" for stem in "abcd" for i in range(3)]
+    for clip in store:  # whose parts have another bit in each shard
+        assert set(clip.parts) == {f"{clip.name}/train", "all/test"}
+        assert (clip.joints == 1 + int(clip.name[-1])).all()
+        assert (clip.confidence is None) == (clip.name != "b1")
+    np.testing.assert_allclose(store[store.index("b1")].confidence, 0.5, atol=0.002)
+
+
+def test_a_store_tells_its_making_and_its_protocols(raw, tmp_path):
+    rules = {"mine": {"train": {"subject": [1, 2]}}}
+    prepare(UCLA, [raw], tmp_path / "s", KINECT, CLASSES[:9], workers=1, dtype="float16", protocols=rules)
+    store = ClipStore.open(tmp_path / "s")
+    assert store.joints.dtype == np.float16 and store.meta["dtype"] == "float16"
+    assert store.meta["protocols"] == rules
+    assert store.meta["provenance"] == {
+        "raw": ["raw"],
+        "format": "nw_ucla",
+        "columns": {},
+        "cleaning": {"min_frames": 1, "max_spread": None, "max_implausible": 0.69754, "max_bodies": 2},
+        "files": 10,
+        "left out": {"class outside the set": 1, "no skeleton": 1, "unreadable": 1},
+        "cleaned": {},
+        "last": last.__version__,
+    }
+    run(raw, tmp_path / "full")
+    for half, full in zip(store, ClipStore.open(tmp_path / "full"), strict=True):
+        assert half.name == full.name
+        np.testing.assert_allclose(half.joints, full.joints, atol=2e-3)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")  # of Ray's own
+def test_a_ray_cluster_makes_the_same_store(raw, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    monkeypatch.setattr(prepare_module, "CHUNK", 3)
+    run(raw, tmp_path / "whole")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        prepare(UCLA, [raw], tmp_path / "s", KINECT, CLASSES[:9], engine="ray")
+    finally:
+        ray.shutdown()
+    assert contents(tmp_path / "s") == contents(tmp_path / "whole")
 
 
 def break_off(raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave a partial folder of one chunk."""
     monkeypatch.setattr(prepare_module, "CHUNK", 4)
 
-    def stop(*_: int) -> None:
-        raise KeyboardInterrupt
+    def stop(done: int, _: int) -> None:
+        if done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare("nw_ucla", [raw], out, KINECT, CLASSES[:9], workers=1, progress=stop)
+        prepare(UCLA, [raw], out, KINECT, CLASSES[:9], workers=1, progress=stop)
     assert len(list(out.with_name(f"{out.name}.partial").iterdir())) == 2
 
 
@@ -182,25 +308,8 @@ def test_what_is_replaced_is_told_and_another_data_set_is_not(raw, tmp_path):
     assert again.replaced == 7 and again.to_dict() == report.to_dict()
     before = contents(tmp_path / "s")
     with pytest.raises(StoreError, match=r"other classes .* so it is not replaced"):
-        prepare("nw_ucla", [raw], tmp_path / "s", KINECT, CLASSES, workers=1)
+        prepare(UCLA, [raw], tmp_path / "s", KINECT, CLASSES, workers=1)
     assert contents(tmp_path / "s") == before and not (tmp_path / "s.partial").exists()
-
-
-def test_as_many_workers_as_cores_that_may_be_used(raw, tmp_path, monkeypatch):
-    asked = []
-
-    def note(job, todo, workers):
-        asked.append(workers)
-        return make(job, todo, 1)
-
-    make = prepare_module._run
-    monkeypatch.setattr(prepare_module, "_run", note)
-    monkeypatch.setattr("os.cpu_count", lambda: 64)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {5, 9, 11}, raising=False)
-    prepare("nw_ucla", [raw], tmp_path / "s", KINECT, CLASSES)
-    monkeypatch.delattr("os.sched_getaffinity")  # as on macOS and Windows
-    prepare("nw_ucla", [raw], tmp_path / "s", KINECT, CLASSES)
-    assert asked == [3, 64]
 
 
 def test_names_that_repeat_are_reported(raw, tmp_path):
@@ -214,7 +323,7 @@ def test_a_name_that_tells_no_class_is_left_out(tmp_path):
     body = "\n".join(["1", "1", "7 0 0 0 0 0 0 0 0 2", "25", *["1 2 3 4 5 6 7 8 9 10 11 2"] * 25])
     for name in ("S001C001P001R001A001", "mine"):
         (tmp_path / "raw" / f"{name}.skeleton").write_text(body)
-    report = prepare("ntu", [tmp_path / "raw"], tmp_path / "s", NTU, CLASSES, workers=1)
+    report = prepare(FORMATS["ntu"], [tmp_path / "raw"], tmp_path / "s", NTU, CLASSES, workers=1)
     assert report.kept == 1 and report.reasons() == {"no class": 1}
     assert report.left_out[0]["detail"].endswith("mine.skeleton has a name that tells no class, subject and camera")
 
@@ -228,16 +337,16 @@ def test_nothing_usable_is_an_error_with_the_first_reason(tmp_path):
 
 def test_another_layout_is_refused(raw, tmp_path):
     with pytest.raises(FormatError, match=r"\.json files have the layout 'kinect20', expected 'ntu'"):
-        prepare("nw_ucla", [raw], tmp_path / "s", NTU, CLASSES)
+        prepare(UCLA, [raw], tmp_path / "s", NTU, CLASSES)
 
 
 @real
 def test_real_nw_ucla_gives_its_published_protocol(tmp_path):
-    report = prepare("nw_ucla", [DATA / "nw_ucla_all_sqe.zip"], tmp_path / "s", KINECT, CLASSES, workers=1)
+    report = prepare(UCLA, [DATA / "nw_ucla_all_sqe.zip"], tmp_path / "s", KINECT, CLASSES, workers=1)
     assert (report.files, report.kept, report.left_out) == (1484, 1484, [])
     assert report.cleaned == Counter({"joints filled": 12})
     store = ClipStore.open(tmp_path / "s")
-    train, test = split(store.clips, "xview", "nw_ucla")
+    train, test = split(store, "xview", "nw_ucla")
     assert (len(train), len(test)) == (1020, 464)
     assert (store.clips["frames"] == 1).sum() == 2
     assert np.array_equal(np.unique(store.clips["label"]), np.arange(10))
@@ -246,7 +355,7 @@ def test_real_nw_ucla_gives_its_published_protocol(tmp_path):
 @real
 def test_real_ntu_files_are_prepared_with_both_bodies(tmp_path):
     classes = read_yaml(CONFIG_DIR / "data" / "classes" / "ntu120.yaml")["classes"]
-    report = prepare("ntu", [DATA / "ntu_raw"], tmp_path / "s", NTU, classes[:50], workers=1)
+    report = prepare(FORMATS["ntu"], [DATA / "ntu_raw"], tmp_path / "s", NTU, classes[:50], workers=1)
     assert (report.kept, report.reasons()) == (8, {"class outside the set": 2})
     store = ClipStore.open(tmp_path / "s")
     punch = store[store.index("S001C001P001R001A050")]

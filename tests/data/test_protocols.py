@@ -1,17 +1,32 @@
 """Protocols part clips as the papers do, by ids alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from last.data.protocols import PROTOCOLS, ProtocolError, split, validation_split
-from last.data.store import CLIP_DTYPE
+from last.config import ConfigError
+from last.data.protocols import PROTOCOLS, ProtocolError, require_rules, split, validation_split
+from last.data.store import CLIP_DTYPE, ClipStore
+
+
+class Table:
+    """As much of a store as protocols look at."""
+
+    def __init__(self, parts: tuple[str, ...] = (), protocols: dict[str, Any] | None = None, **ids: Any) -> None:
+        self.clips: np.ndarray = np.zeros(max(np.size(value) for value in ids.values()), CLIP_DTYPE)
+        self.meta = {"parts": list(parts), "protocols": protocols or {}}
+        for key, value in ids.items():
+            self.clips[key] = value
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    in_part = ClipStore.in_part
 
 
 def records(**ids: int | np.ndarray) -> np.ndarray:
-    clips: np.ndarray = np.zeros(max(np.size(value) for value in ids.values()), CLIP_DTYPE)
-    for key, value in ids.items():
-        clips[key] = value
-    return clips
+    return Table(**ids).clips
 
 
 @pytest.mark.parametrize(
@@ -28,21 +43,21 @@ def records(**ids: int | np.ndarray) -> np.ndarray:
 def test_ids_decide_who_trains(name, key, train):
     values = np.arange(1, {"subject": 41, "camera": 4, "setup": 33}[key])
     dataset, protocol = name.split("/")
-    trains, tests = split(records(**{key: values}), protocol, dataset)
+    trains, tests = split(Table(**{key: values}), protocol, dataset)
     assert trains.dtype == tests.dtype == np.int64
     assert set(values[trains]) == train and set(values[tests]) == set(values) - train
 
 
 def test_ntu120_trains_on_53_of_106_subjects():
-    trains, tests = split(records(subject=np.arange(1, 107)), "xsub", "ntu120")
+    trains, tests = split(Table(subject=np.arange(1, 107)), "xsub", "ntu120")
     assert len(trains) == len(tests) == 53
     assert {44, 102, 103, 106} - set(trains + 1) == {44, 102, 106}
 
 
 def test_unseen_shares_neither_subject_nor_camera():
     subject, camera = np.meshgrid(np.arange(1, 41), [1, 2, 3])
-    clips = records(subject=subject.ravel(), camera=camera.ravel())
-    trains, tests = clips[(parts := split(clips, "unseen", "synthetic"))[0]], clips[parts[1]]
+    table = Table(subject=subject.ravel(), camera=camera.ravel())
+    trains, tests = (table.clips[part] for part in split(table, "unseen", "synthetic"))
     assert (len(trains), len(tests)) == (40, 20)
     for key in ("subject", "camera"):
         assert not set(trains[key]) & set(tests[key])
@@ -50,15 +65,81 @@ def test_unseen_shares_neither_subject_nor_camera():
 
 def test_an_unknown_protocol_names_those_there_are():
     with pytest.raises(ProtocolError, match="data set 'ntu60' has no protocol 'xset'; it has xsub, xview"):
-        split(records(subject=1), "xset", "ntu60")
-    with pytest.raises(ProtocolError, match="'mine' has no protocol 'xsub'; give it one in"):
-        split(records(subject=1), "xsub", "mine")
+        split(Table(subject=1), "xset", "ntu60")
+    with pytest.raises(ProtocolError, match="'mine' has no protocol 'xsub'; give it one under 'protocols'"):
+        split(Table(subject=1), "xsub", "mine")
 
 
 @pytest.mark.parametrize(("camera", "part"), [(1, "train"), (2, "test")])
 def test_an_empty_part_is_an_error(camera, part):
     with pytest.raises(ProtocolError, match=f"none of the 5 clips to {part} on .cameras 2 and 3"):
-        split(records(camera=np.full(5, camera)), "xview", "ntu60")
+        split(Table(camera=np.full(5, camera)), "xview", "ntu60")
+
+
+@pytest.mark.parametrize("name", ["utd_mhad/xsub", "msr_action3d/xsub"])
+def test_odd_subjects_train(name):
+    trains, tests = split(Table(subject=np.arange(1, 11)), *reversed(name.split("/")))
+    assert (trains + 1).tolist() == [1, 3, 5, 7, 9] and (tests + 1).tolist() == [2, 4, 6, 8, 10]
+
+
+def test_the_original_list_of_msr_leaves_ten_clips_out():
+    names = [f"a{a:02d}_s{s:02d}_e{e:02d}" for a in range(1, 21) for s in range(1, 11) for e in (1, 2, 3)]
+    subjects = [int(name[5:7]) for name in names]
+    kept = [
+        len(np.concatenate(split(Table(name=names, subject=subjects), p, "msr_action3d"))) for p in ("xsub", "xsub557")
+    ]
+    assert kept == [600, 590]
+
+
+def test_each_subset_of_msr_has_eight_actions():
+    table = Table(label=np.repeat(np.arange(20), 2), subject=np.tile([1, 2], 20))
+    for subset in ("as1", "as2", "as3"):
+        trains, tests = split(table, subset, "msr_action3d")
+        assert len(trains) == len(tests) == 8 and np.array_equal(
+            table.clips["label"][trains], table.clips["label"][tests]
+        )
+
+
+def test_the_folds_of_sbu_share_no_pair_and_cover_all():
+    pairs = np.array(
+        [102, 103, 107, 201, 203, 206, 207, 302, 304, 305, 306, 402, 403, 406, 502, 503, 602, 603, 604, 701, 703]
+    )
+    tested = [pairs[split(Table(subject=pairs), f"fold{i}", "sbu")[1]].tolist() for i in range(1, 6)]
+    assert sorted(pair for fold in tested for pair in fold) == pairs.tolist()
+    assert tested[2] == [103, 107, 701, 703]
+
+
+def test_the_datas_own_lists_are_protocols():
+    table = Table(parts=("xsub/train", "xsub/test", "given/test"), subject=np.arange(3))
+    table.clips["parts"] = [0b001, 0b010, 0b110]
+    assert [part.tolist() for part in split(table, "xsub", "mine")] == [[0], [1, 2]]
+    with pytest.raises(ProtocolError, match="'given' of 'mine' leaves none of the 3 clips to train"):
+        split(table, "given", "mine")
+    with pytest.raises(ProtocolError, match="'mine' has no protocol 'xview'; it has given, xsub"):
+        split(table, "xview", "mine")
+
+
+def test_ones_own_rules_are_protocols():
+    rules = {
+        "own": {"train": {"subject": [1, 2], "camera": [1]}, "test": {"name": ["d", "gone"]}},
+        "rest": {"train": {"label": [0]}},
+    }
+    require_rules(rules, "mine.yaml")
+    table = Table(
+        protocols=rules, subject=[1, 2, 3, 1], camera=[1, 2, 1, 2], name=["a", "b", "c", "d"], label=[0, 1, 1, 0]
+    )
+    assert [part.tolist() for part in split(table, "own", "mine")] == [[0], [3]]
+    assert [part.tolist() for part in split(table, "rest", "mine")] == [[0, 3], [1, 2]]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [None, {}, {"test": {"subject": [1]}}, {"train": {}}, {"train": {"subjects": [1]}}, {"train": {"subject": 1}},
+     {"train": {"subject": ["1"]}}, {"train": {"name": [1]}}, {"train": {"label": [0]}, "val": {"label": [1]}}],
+)  # fmt: skip
+def test_a_rule_that_is_none_is_a_sentence(rule):
+    with pytest.raises(ConfigError, match=r"protocol 'x' in mine.yaml is .*, expected 'train' and perhaps 'test'"):
+        require_rules({"x": rule}, "mine.yaml")
 
 
 def test_every_protocol_says_its_rule():
@@ -91,5 +172,5 @@ def test_validation_follows_its_generator_alone():
 
 
 def test_no_validation_leaves_training_whole():
-    fit, held = validation_split(records(subject=np.arange(9)), np.arange(9), 0, np.random.default_rng(0))
+    fit, held = validation_split(Table(subject=np.arange(9)), np.arange(9), 0, np.random.default_rng(0))
     assert fit.tolist() == list(range(9)) and held.tolist() == [] and held.dtype == np.int64

@@ -1,6 +1,7 @@
 """The store gives back every clip exactly, and is not opened when it is damaged."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from last.data.clip import UNKNOWN, Clip
 from last.data.store import CLIP_DTYPE, ClipStore, StoreError
-from last.data.store_writer import StoreWriter
+from last.data.store_writer import ClipRefusedError, StoreWriter
 from last.skeleton import load_layout
 
 NTU = load_layout("ntu")
@@ -63,6 +64,48 @@ def test_rows_run_body_by_body(tmp_path):
             assert np.array_equal(store.joints[offset + m * 3 + t], clip.joints[t, m])
 
 
+def test_confidences_come_back_and_only_where_there_are_any(tmp_path):
+    sure = make_clip("sure")
+    confidence = np.linspace(0, 1, 2 * 2 * 25, dtype=np.float32).reshape(2, 2, 25)
+    confidence[0, 1, 3] = np.nan
+    unsure = replace(make_clip("unsure", 2, 2), confidence=confidence)
+    assert ClipStore.open(write(tmp_path / "plain", sure)).confidence is None
+    store = ClipStore.open(write(tmp_path / "s", sure, unsure, replace(sure, name="last")))
+    assert [clip.confidence is None for clip in store] == [True, False, True]
+    np.testing.assert_allclose(store[1].confidence, confidence, atol=0.5 / 254 + 1e-6)
+    assert store.confidence is not None
+    assert store.confidence[4 + 2 + 0, 3] == 0  # body 1, frame 0: missing, unlike a confidence of zero
+    assert store.confidence[4, 0] == 1
+
+
+def test_parts_come_back(tmp_path):
+    clips = [replace(make_clip(name), parts=parts) for name, parts in
+             {"a": ("x/train", "y/test"), "b": (), "c": ("y/test", "y/test")}.items()]  # fmt: skip
+    store = ClipStore.open(write(tmp_path / "s", *clips))
+    assert [clip.parts for clip in store] == [("x/train", "y/test"), (), ("y/test",)]
+    assert store.in_part("y/test").tolist() == [True, False, True]
+    assert store.in_part("x/test").tolist() == [False, False, False]
+
+
+def test_a_store_knows_32_parts(tmp_path):
+    many = tuple(f"fold{i}/train" for i in range(33))
+    store = ClipStore.open(write(tmp_path / "s", replace(make_clip("a"), parts=many[:32])))
+    assert store[0].parts == many[:32]
+    with pytest.raises(ClipRefusedError, match="one part too many; a store knows 32 at most"):
+        write(tmp_path / "t", replace(make_clip("a"), parts=many[:20]), replace(make_clip("b"), parts=many[20:]))
+
+
+@pytest.mark.parametrize("file", ["joints.npy", "clips.npy", "confidence.npy"])
+def test_checksums_tell_a_changed_file(tmp_path, file):
+    clip = replace(make_clip("a"), confidence=np.full((4, 1, 25), 0.5, np.float32))
+    path = write(tmp_path / "s", clip)
+    assert ClipStore.open(path).damaged_files() == []
+    content = bytearray((path / file).read_bytes())
+    content[-1] ^= 1
+    (path / file).write_bytes(content)
+    assert ClipStore.open(path).damaged_files() == [file]
+
+
 def test_a_store_without_clips_opens(tmp_path):
     store = ClipStore.open(write(tmp_path / "s"))
     assert len(store) == 0 and list(store) == []
@@ -90,7 +133,7 @@ def truncate(file: Path, cut: int) -> None:
         (lambda p: (p / "meta.json").unlink(), "no store at .*last data prepare"),
         (lambda p: (p / "meta.json").write_text("{"), "not JSON"),
         (lambda p: (p / "meta.json").write_text("[]"), "version None"),
-        (lambda p: edit_meta(p, version=7), "version 7, expected 1"),
+        (lambda p: edit_meta(p, version=7), "version 7, expected 2"),
         (lambda p: edit_meta(p, layout={"name": "x"}), "damaged"),
         (lambda p: edit_meta(p, clips=3), r"clips.npy holds \(2,\)"),
         (lambda p: edit_meta(p, rows=9), r"joints.npy holds \(8, 25, 3\)"),

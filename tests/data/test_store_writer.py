@@ -1,6 +1,7 @@
 """The writer keeps out what a store cannot hold, and never leaves half a store."""
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,3 +130,51 @@ def test_an_unwritable_place_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"cannot write the store .*file/s: Not a directory"):
         StoreWriter(tmp_path / "file" / "s", NTU, CLASSES)
+
+
+def test_stores_are_strung_together_as_if_written_clip_by_clip(tmp_path):
+    sure = np.full((4, 1, 25), 0.5, np.float32)
+    clips = [
+        replace(make_clip("a"), parts=("x/train",)),
+        replace(make_clip("b"), parts=("y/test", "x/test"), label=2),
+        replace(make_clip("c"), parts=("x/test", "x/train"), confidence=sure),
+        make_clip("d"),
+    ]
+    write(tmp_path / "whole", *clips)
+    parts = [ClipStore.open(write(tmp_path / str(i), *clips[i : i + 2])) for i in (0, 2)]
+    with StoreWriter(tmp_path / "strung", NTU, CLASSES) as writer:
+        for part in parts:
+            writer.extend(part)
+        assert writer.count == 4
+    for file in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "strung" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_store_that_does_not_fit_is_not_strung_to_another(tmp_path):
+    store = ClipStore.open(write(tmp_path / "s", make_clip("a"), make_clip("b")))
+    half = ClipStore.open(write(tmp_path / "half", make_clip("c"), dtype="float16"))
+    with StoreWriter(tmp_path / "t", NTU, CLASSES) as writer:
+        writer.append(make_clip("b"))
+        with pytest.raises(StoreError, match="two clips are named 'b'"):
+            writer.extend(store)
+        with pytest.raises(StoreError, match="has another layout, other classes or another type"):
+            writer.extend(half)
+    assert ClipStore.open(tmp_path / "t").names() == ["b"]
+
+
+def test_more_parts_than_a_store_knows_are_refused(tmp_path):
+    with StoreWriter(tmp_path / "s", NTU, CLASSES) as writer:
+        writer.append(replace(make_clip("a"), parts=tuple(f"{i}/train" for i in range(32))))
+        with pytest.raises(StoreError, match="'32/train' is one part too many; a store knows 32 at most"):
+            writer.append(replace(make_clip("b"), parts=("32/train",)))
+        writer.append(replace(make_clip("c"), parts=("31/train",)))
+    store = ClipStore.open(tmp_path / "s")
+    assert store.names() == ["a", "c"] and store.in_part("31/train").tolist() == [True, True]
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_no_hindrance(tmp_path):
+    left = tmp_path / f".s.{os.getpid()}.tmp"
+    left.mkdir()
+    (left / "joints.npy").touch()
+    assert len(ClipStore.open(write(tmp_path / "s", make_clip("a")))) == 1
+    assert not left.exists()

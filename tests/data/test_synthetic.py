@@ -1,11 +1,15 @@
 import re
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from last.config import load_config
 from last.data import synthetic
+from last.data.clean import CleanOptions
 from last.data.clip import Clip
+from last.data.formats import FORMATS
 from last.data.prepare import prepare
 from last.data.protocols import PROTOCOLS
 from last.data.store import ClipStore
@@ -269,7 +273,8 @@ def test_it_takes_motion_to_tell_the_actions():
         dtype=[(key, int) for key in ("setup", "camera", "subject", "replication", "label")],
     )
     assert unseen.tests is not None
-    trains, tests = unseen.trains(ids), unseen.tests(ids)
+    table = SimpleNamespace(clips=ids)
+    trains, tests = unseen.trains(table), unseen.tests(table)
     clips = np.stack([resampled(make_clip(name)) for name, used in zip(names, trains | tests, strict=True) if used])
     labels, trains = ids["label"][trains | tests] - 1, trains[trains | tests]
 
@@ -286,7 +291,8 @@ def test_the_store_is_that_of_the_written_files(tmp_path, monkeypatch: pytest.Mo
     done: list[tuple[int, int]] = []
     report = synthetic.synthesize(tmp_path / "store", lambda *count: done.append(count))
     synthetic.write_ntu(tmp_path / "raw", progress=lambda *count: done.append(count))
-    prepared = prepare("ntu", [tmp_path / "raw"], tmp_path / "prepared", LAYOUT, CLASSES, workers=1)
+    options = CleanOptions.from_config(load_config(dataset="synthetic").data)
+    prepared = prepare(FORMATS["ntu"], [tmp_path / "raw"], tmp_path / "prepared", LAYOUT, CLASSES, options, workers=1)
     assert done == 2 * [(n, len(names)) for n in range(1, len(names) + 1)]
     assert report.to_dict() == prepared.to_dict()
     assert report.cleaned["joints filled"] > 0

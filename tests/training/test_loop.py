@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 import last
-from conftest import make_clips
 from last.config import TrainingConfig
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
@@ -15,6 +14,7 @@ from last.progress import Interrupted
 from last.training.checkpoint import CheckpointError, save_checkpoint
 from last.training.loop import Trainer, TrainingError
 from last.training.precision import Precision
+from tiny_clips import make_clips
 
 CPU = torch.device("cpu")
 RECIPE = {

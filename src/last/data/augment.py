@@ -45,17 +45,20 @@ class Augmentation:
         return cls(**{name: getattr(training, name) for name in cls.__dataclass_fields__})
 
 
-def augment(x: Tensor, layout: Layout, settings: Augmentation, generator: Generator) -> Tensor:
+def augment(
+    x: Tensor, seen: Tensor | None, layout: Layout, settings: Augmentation, generator: Generator
+) -> tuple[Tensor, Tensor | None]:
     """Rotate, scale, shear, disturb and flip each clip by its own draw.
 
     Args:
         x: joints, (N, C, T, V, M), around their origin.
+        seen: what is known of each joint, (N, 1, T, V, M), flipped along with it.
         layout: the skeleton of ``x``.
         settings: how much of each.
         generator: on the device of ``x``.
 
     Returns:
-        (N, C, T, V, M), a new tensor.
+        Both, as new tensors.
     """
     change = _linear_map(x.shape[0], x.shape[1], settings, generator, x.device)
     if change is not None:
@@ -63,12 +66,17 @@ def augment(x: Tensor, layout: Layout, settings: Augmentation, generator: Genera
     if settings.noise:
         x = x + settings.noise * torch.randn(x.shape, generator=generator, device=x.device)
     if settings.flip_time:
-        x = torch.where(_chosen(x, settings.flip_time, generator), x.flip(2), x)
+        chosen = _chosen(x, settings.flip_time, generator)
+        x = torch.where(chosen, x.flip(2), x)
+        seen = None if seen is None else torch.where(chosen, seen.flip(2), seen)
     if settings.flip_sides:
-        mirrored = x[:, :, :, list(layout.mirror)].clone()
+        chosen = _chosen(x, settings.flip_sides, generator)
+        other_side = list(layout.mirror)
+        mirrored = x[:, :, :, other_side].clone()
         mirrored[:, 0] = -mirrored[:, 0]
-        x = torch.where(_chosen(x, settings.flip_sides, generator), mirrored, x)
-    return x
+        x = torch.where(chosen, mirrored, x)
+        seen = None if seen is None else torch.where(chosen, seen[:, :, :, other_side], seen)
+    return x, seen
 
 
 def _linear_map(

@@ -6,18 +6,19 @@ Shapes: N batch, C coordinates, T sampled frames, V joints, M bodies, R rows (on
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from last.config import ConfigError, DataConfig
+from last.config import ConfigError, DataConfig, ModelConfig
 from last.data.augment import Augmentation, augment
 from last.data.clip import Clip
 from last.data.normalise import AFTER_AUGMENTATION, BEFORE_AUGMENTATION, check_steps
-from last.data.store import ClipStore
+from last.data.store import ClipStore, encode_confidence
 from last.skeleton import Layout
-from last.streams import STREAMS, Origin, make
+from last.streams import STREAMS, Origin, ends, make
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class DeviceClips:
 
     Attributes:
         rows: joints, (R, V, C); the rows of a clip are body-major.
+        seen: how sure the data is of each joint, (R, V) uint8 as in the store; None where all were seen.
         offset: first row of each clip, (clips,).
         frames: true length of each clip, (clips,).
         bodies: bodies of each clip, (clips,).
@@ -39,6 +41,7 @@ class DeviceClips:
     bodies: Tensor
     labels: Tensor
     most_bodies: int
+    seen: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -48,16 +51,20 @@ class DeviceClips:
         """Copy the chosen clips of a store to the device."""
         table = store.clips[indices]
         lengths = table["frames"].astype(np.int64) * table["bodies"]
-        rows = np.empty((int(lengths.sum()), *store.joints.shape[1:]), dtype=np.float32)
         ends = np.cumsum(lengths)
-        for source, length, end in zip(table["offset"], lengths, ends, strict=True):
-            rows[end - length : end] = store.joints[source : source + length]
+
+        def copied(array: np.ndarray, dtype: type) -> Tensor:
+            rows = np.empty((int(lengths.sum()), *array.shape[1:]), dtype=dtype)
+            for source, length, end in zip(table["offset"], lengths, ends, strict=True):
+                rows[end - length : end] = array[source : source + length]
+            return torch.from_numpy(rows).to(device)
 
         def tensor(values: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(device)
 
         return cls(
-            rows=torch.from_numpy(rows).to(device),
+            rows=copied(store.joints, np.float32),
+            seen=None if store.confidence is None else copied(store.confidence, np.uint8),
             offset=tensor(ends - lengths),
             frames=tensor(table["frames"]),
             bodies=tensor(table["bodies"]),
@@ -69,9 +76,19 @@ class DeviceClips:
     def from_clips(cls, clips: Sequence[Clip], device: torch.device | str) -> "DeviceClips":
         """Put clips that are in memory on the device; their joints must be finite."""
         lengths = torch.tensor([clip.frames * clip.bodies for clip in clips])
-        rows = np.concatenate([clip.joints.swapaxes(0, 1).reshape(-1, *clip.joints.shape[2:]) for clip in clips])
+
+        def joined(arrays: Sequence[np.ndarray]) -> Tensor:
+            rows = np.concatenate([array.swapaxes(0, 1).reshape(-1, *array.shape[2:]) for array in arrays])
+            return torch.from_numpy(np.ascontiguousarray(rows)).to(device)
+
+        known = [clip.confidence for clip in clips]
+        seen = None
+        if any(confidence is not None for confidence in known):
+            ones = (np.ones(clip.joints.shape[:3], dtype=np.float32) for clip in clips)
+            seen = joined([encode_confidence(one if c is None else c) for c, one in zip(known, ones, strict=True)])
         return cls(
-            rows=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)).to(device),
+            rows=joined([clip.joints.astype(np.float32) for clip in clips]),
+            seen=seen,
             offset=(lengths.cumsum(0) - lengths).to(device),
             frames=torch.tensor([clip.frames for clip in clips]).to(device),
             bodies=torch.tensor([clip.bodies for clip in clips]).to(device),
@@ -91,17 +108,36 @@ class DeviceClips:
             Joints (N, C, T, V, M) with absent bodies zero, and the present bodies (N, M). M is at most the bodies
             of any clip at hand, so that a set of single persons never pays for two.
         """
-        frames, bodies = self.frames[index, None, None], self.bodies[index]
-        count = min(max_bodies, self.most_bodies)
-        body = torch.arange(count, device=index.device)
-        mask = body < bodies[:, None]
-        start = self.offset[index, None, None] + torch.where(mask, body, 0)[:, None, :] * frames  # (N, 1, M)
+        frames = self.frames[index, None, None]
+        start, mask = self._starts(index, max_bodies)
         low = times.floor().long().unsqueeze(2)  # (N, T, 1)
         high = torch.minimum(low + 1, frames - 1)
         weight = (times.unsqueeze(2) - low)[..., None, None]
         x = torch.lerp(self.rows[start + low], self.rows[start + high], weight)  # (N, T, M, V, C)
         x = x * mask[:, None, :, None, None]
         return x.permute(0, 4, 1, 3, 2).contiguous(), mask
+
+    def gather_seen(self, index: Tensor, times: Tensor, max_bodies: int) -> Tensor:
+        """How sure the data is of each joint in the frames nearest to the chosen times, (N, 1, T, V, M) float.
+
+        0 where the joint or the body is missing, else 1 to 255; the arguments are those of :meth:`gather`.
+        """
+        start, mask = self._starts(index, max_bodies)
+        rows = start + times.round().long().unsqueeze(2)
+        if self.seen is None:
+            codes = torch.full((*rows.shape, self.rows.shape[1]), 255.0, device=self.rows.device)
+        else:
+            codes = self.seen[rows].float()
+        return (codes * mask[:, None, :, None]).permute(0, 1, 3, 2).unsqueeze(1).contiguous()
+
+    def _starts(self, index: Tensor, max_bodies: int) -> tuple[Tensor, Tensor]:
+        """First row of each body, (N, 1, M), that of the first body for an absent one; and who is present, (N, M)."""
+        count = min(max_bodies, self.most_bodies)
+        body = torch.arange(count, device=index.device)
+        mask = body < self.bodies[index][:, None]
+        return self.offset[index, None, None] + torch.where(mask, body, 0)[:, None, :] * self.frames[
+            index, None, None
+        ], mask
 
 
 def sample_times(frames: Tensor, count: int, crop: tuple[float, float], jitter: bool, generator: Generator) -> Tensor:
@@ -139,6 +175,10 @@ class Pipeline:
         normalise: steps of :mod:`last.data.normalise`.
         origin: of the joint stream.
         streams: which streams to make.
+        missing: ``mask`` gives the network zeros wherever a missing joint takes part, ``interpolate`` the place that
+            :mod:`last.data.clean` put it.
+        confidence: give each stream a further channel, how sure the data is of the joints that take part: their mean,
+            0 for a missing one.
         augmentation: of training batches.
 
     Raises:
@@ -151,6 +191,8 @@ class Pipeline:
     normalise: tuple[str, ...] = ()
     origin: Origin = "first_frame"
     streams: tuple[str, ...] = STREAMS
+    missing: Literal["interpolate", "mask"] = "interpolate"
+    confidence: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -162,8 +204,8 @@ class Pipeline:
     def from_config(
         cls,
         data: DataConfig,
+        model: ModelConfig,
         layout: Layout,
-        streams: tuple[str, ...],
         augmentation: Augmentation | None = None,
     ) -> "Pipeline":
         """The pipeline of a configuration."""
@@ -173,7 +215,9 @@ class Pipeline:
             data.max_bodies,
             data.normalise,
             data.origin,
-            streams,
+            model.streams,
+            data.missing,
+            model.confidence,
             augmentation or Augmentation(),
         )
 
@@ -181,7 +225,7 @@ class Pipeline:
         """Streams and body mask of a training batch, with its random crops and changes."""
         settings = self.augmentation
         times = sample_times(clips.frames[index], self.frames, settings.crop, settings.jitter, generator)
-        return self._streams(*clips.gather(index, times, self.max_bodies), generator)
+        return self._streams(clips, index, times, generator)
 
     def evaluate(
         self, clips: DeviceClips, index: Tensor, crop: int = 0, crops: int = 1
@@ -194,10 +238,15 @@ class Pipeline:
         length = last if crops == 1 else 0.9 * last
         start = (last - length) * (crop / max(crops - 1, 1))
         times = start + torch.linspace(0, 1, self.frames, device=last.device) * length
-        return self._streams(*clips.gather(index, times, self.max_bodies), None)
+        return self._streams(clips, index, times, None)
 
-    def _streams(self, x: Tensor, mask: Tensor, generator: Generator | None) -> tuple[dict[str, Tensor], Tensor]:
-        """Everything between sampling and the network; a generator means augmentation."""
+    def _streams(
+        self, clips: DeviceClips, index: Tensor, times: Tensor, generator: Generator | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Everything between sampling times and the network; a generator means augmentation."""
+        x, mask = clips.gather(index, times, self.max_bodies)
+        asks_seen = self.confidence or self.missing == "mask"
+        seen = clips.gather_seen(index, times, self.max_bodies) if asks_seen else None
         present = mask[:, None, None, None, :]
         # Turns and scales are about the first body's root, not about the sensor.
         x = (x - x[:, :, :1, self.layout.root, None, :1]) * present
@@ -205,8 +254,23 @@ class Pipeline:
             if step in BEFORE_AUGMENTATION:
                 x = BEFORE_AUGMENTATION[step](x, mask, self.layout)
         if generator is not None:
-            x = augment(x, self.layout, self.augmentation, generator) * present
+            x, seen = augment(x, seen, self.layout, self.augmentation, generator)
+            x = x * present
         for step in self.normalise:
             if step in AFTER_AUGMENTATION:
                 x = AFTER_AUGMENTATION[step](x, mask, self.layout)
-        return make(x, self.layout, self.streams, self.origin), mask
+        made = make(x, self.layout, self.streams, self.origin)
+        return (made if seen is None else self._with_seen(made, seen)), mask
+
+    def _with_seen(self, made: dict[str, Tensor], seen: Tensor) -> dict[str, Tensor]:
+        """The streams, zero where they rest on a guess, or with a channel that says how sure they are."""
+        result = {}
+        for name, stream in made.items():
+            one, other = ends(seen, self.layout, name)
+            if self.missing == "mask":
+                stream = stream * ((one > 0) & (other > 0))
+            if self.confidence:
+                sure = ((one - 1).clamp(min=0) + (other - 1).clamp(min=0)) / (2 * 254)
+                stream = torch.cat([stream, sure], dim=1)
+            result[name] = stream
+        return result

@@ -1,143 +1,167 @@
 """Every fault of a store or of raw files at once, in words: what ``last data check`` prints."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from last.config import ConfigError
+from last.data.check_clips import Poses, faults_of
+from last.data.check_split import check_classes, check_split, check_subjects
 from last.data.clip import UNKNOWN, Clip, FormatError
-from last.data.formats import FORMATS, Format, Found, find_files
+from last.data.datasets import Dataset, load_dataset
+from last.data.findings import Finding, Findings
+from last.data.formats import FORMATS, Format, NoSkeletonError, Source, find_clips
+from last.data.info import packaged_dataset, protocols_for
 from last.data.store import ClipStore, StoreError
-from last.skeleton import load_layout
+from last.skeleton import Layout, load_layout
 
-Severity = Literal["error", "warning"]
-Faults = dict[tuple[Severity, str], list[str]]  # a kind of fault to all its examples
 Progress = Callable[[int, int], None]
-FARTHEST = 50  # metres; depth cameras see ten, and a coordinate beyond it is one of pixels or millimetres
-FEWEST = 2  # clips of a class: one to train on, one to test
+FINEST = 2048  # beyond it, numbers of 16 bits are whole, and then not even that
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One kind of fault.
-
-    Attributes:
-        severity: an ``error`` spoils training or loses clips, a ``warning`` may.
-        message: what is wrong, in words.
-        count: how many clips, files or classes it concerns.
-        example: the first of them.
-    """
-
-    severity: Severity
-    message: str
-    count: int
-    example: str
-
-    def __str__(self) -> str:
-        return f"{self.severity}: {self.message}: {self.count:,}, such as {self.example}"
-
-
-def check(path: Path | str, progress: Progress | None = None) -> list[Finding]:
+def check(
+    path: Path | str,
+    progress: Progress | None = None,
+    *,
+    formats: Iterable[Format] | None = None,
+    layout: Layout | None = None,
+    dataset: str | None = None,
+    protocol: str | None = None,
+) -> list[Finding]:
     """Look for every known fault in a store, a raw file, a folder or a zip.
 
     Args:
         path: what to look into.
         progress: called with (clips done, clips in all).
+        formats: those of raw files to look for; None: that of ``dataset``, or all.
+        layout: of the joints of raw files; None: that of ``dataset``, or as the file has it.
+        dataset: whose classes raw clips must have, and whose protocols a store is checked under; a store of a
+            packaged data set is known by its layout and classes.
+        protocol: the only one to check; None: all that the data set and the store have.
 
     Returns:
         Errors first; empty where all is well.
+
+    Raises:
+        ConfigError: there is no such data set.
     """
     path = Path(path)
-    faults: Faults = defaultdict(list)
+    findings = Findings()
+    known = load_dataset(dataset) if dataset else None
     if (path / "meta.json").is_file():
-        _check_store(path, faults, progress)
+        _check_store(path, known, protocol, findings, progress)
     else:
-        _check_raw(path, faults, progress)
-    findings = [Finding(*kind, len(examples), examples[0]) for kind, examples in faults.items()]
-    return sorted(findings, key=lambda finding: finding.severity)
+        formats = list(formats or ([known.format] if known else FORMATS.values()))
+        _check_raw(path, formats, layout, known, findings, progress)
+    return findings.listed()
 
 
-def _check_store(path: Path, faults: Faults, progress: Progress | None) -> None:
+class _Pass:
+    """One walk over the clips of a set: each is looked at, and what only all of them can tell is gathered."""
+
+    def __init__(self, findings: Findings, stored: bool) -> None:
+        self._findings, self._stored = findings, stored
+        self._poses: dict[str, Poses] = {}
+        self._first: dict[bytes, tuple[str, int]] = {}
+        self._ids: list[tuple[int, int]] = []
+
+    def look_at(self, clip: Clip, layout: Layout) -> None:
+        poses = self._poses.setdefault(layout.name, Poses(layout))
+        if poses.add(clip):
+            for fault in faults_of(clip, layout, self._stored):
+                self._findings.add(*fault, clip.name)
+        self._ids.append((clip.label, clip.subject))
+        name, label = self._first.setdefault(clip.digest(), (clip.name, clip.label))
+        if name != clip.name:
+            example = f"{clip.name} and {name}"
+            if label == clip.label:
+                self._findings.add("warning", "clips have the same joints as another", example)
+            else:
+                self._findings.add("error", "clips have the same joints as one of another class", example)
+
+    def finish(self, classes: tuple[str, ...]) -> None:
+        for poses in self._poses.values():
+            poses.report(self._findings)
+        labels, subjects = np.array(self._ids, dtype=int).reshape(-1, 2).T
+        if classes:
+            check_classes(labels[(labels >= 0) & (labels < len(classes))], classes, self._findings)
+        check_subjects(labels, subjects, self._findings)
+
+
+def _check_store(
+    path: Path, known: Dataset | None, protocol: str | None, findings: Findings, progress: Progress | None
+) -> None:
     try:
         store = ClipStore.open(path)
     except StoreError as error:
-        faults["error", "the store cannot be opened"].append(str(error))
+        findings.add("error", "the store cannot be opened", str(error))
         return
-    for label, name in enumerate(store.classes):
-        count = int((store.clips["label"] == label).sum())
-        if count == 0:
-            faults["warning", "classes have no clip"].append(f"'{name}'")
-        elif count < FEWEST:
-            faults["warning", f"classes have fewer than {FEWEST} clips"].append(f"'{name}' has {count}")
-    _check_clips(_finite(store, faults), len(store), store.layout.dimensions, faults, progress)
+    for file in store.damaged_files():
+        findings.add("error", "files of the store are not what was written, by their checksums", file)
+    walk = _Pass(findings, stored=True)
+    is_half = store.joints.dtype.itemsize < 4
+    for done, clip in enumerate(store, 1):
+        walk.look_at(clip, store.layout)
+        if is_half and (np.abs(clip.joints) > FINEST).any():
+            message = f"clips have coordinates beyond {FINEST}, which 16 bits round to whole numbers; store as float32"
+            findings.add("warning", message, clip.name)
+        if progress:
+            progress(done, len(store))
+    walk.finish(store.classes)
+    dataset = known.name if known else packaged_dataset(store)
+    for name in [protocol] if protocol else protocols_for(store, dataset):
+        check_split(store, name, dataset, findings)
 
 
-def _finite(clips: Iterable[Clip], faults: Faults) -> Iterator[Clip]:
-    """Note what a store may not hold, unlike a raw clip, in which a body comes and goes."""
-    for clip in clips:
-        if not np.isfinite(clip.joints).all():
-            faults["error", "clips have joints that are not finite"].append(clip.name)
-        yield clip
-
-
-def _check_raw(path: Path, faults: Faults, progress: Progress | None) -> None:
-    if not path.exists():
-        faults["error", "there is nothing to look at"].append(f"{path} does not exist")
+def _check_raw(
+    path: Path,
+    formats: list[Format],
+    layout: Layout | None,
+    known: Dataset | None,
+    findings: Findings,
+    progress: Progress | None,
+) -> None:
+    try:
+        listed, broken = find_clips(path, formats)
+    except FormatError as error:
+        findings.add("error", "there is nothing to look at", str(error))
         return
-    absent = []
-    unlisted: dict[Path, str] = {}
-    for known in FORMATS.values():
+    for sentence in broken.values():
+        findings.add("error", "files cannot be read", sentence)
+    if not listed and not broken:
+        endings = ", ".join(sorted({each.suffix for each in formats}))
+        findings.add("error", "there is neither a store nor a file of a known format", f"{path}, none of {endings}")
+    walk = _Pass(findings, stored=False)
+    classes = known.classes if known else ()
+    layout = layout or (known.layout if known else None)
+    for done, clip in enumerate(_readable(listed, findings), 1):
+        if clip is not None:
+            if classes and clip.label != UNKNOWN and not 0 <= clip.label < len(classes):
+                message = f"clips have a label outside the {len(classes)} classes"
+                findings.add("error", message, f"{clip.name}, label {clip.label}")
+            try:
+                walk.look_at(clip, layout or load_layout(clip.layout))
+            except ConfigError as error:
+                findings.add("error", "clips have a layout that is not known; give one", f"{clip.name}: {error}")
+        if progress:
+            progress(done, len(listed))
+    walk.finish(classes)
+
+
+def _readable(listed: Iterable[tuple[Format, Source]], findings: Findings) -> Iterator[Clip | None]:
+    """Each clip, or None where it cannot be read."""
+    for known, source in listed:
         try:
-            found, broken = find_files([path], known)
-        except FormatError as error:
-            absent.append(str(error))
+            clip = known.read(source)
+        except NoSkeletonError as error:
+            findings.add("warning", "files show nobody", str(error))
+            yield None
             continue
-        unlisted |= broken  # by each format alike
-        clips = _readable(known, found, faults)
-        _check_clips(clips, len(found), load_layout(known.layout).dimensions, faults, progress)
-    if unlisted:
-        faults["error", "archives cannot be read"] = list(unlisted.values())
-    if len(absent) == len(FORMATS):
-        faults["error", "there is neither a store nor a file of a known format"].append("; ".join(absent))
-
-
-def _readable(known: Format, found: Iterable[Found], faults: Faults) -> Iterator[Clip]:
-    for file in found:
-        try:
-            clip = known.read(file.source)
         except FormatError as error:
-            faults["error", "files cannot be read"].append(str(error))
+            findings.add("error", "files cannot be read", str(error))
+            yield None
             continue
         if clip.label == UNKNOWN:
-            faults["warning", "names tell no class"].append(str(file.source))
+            findings.add("warning", "names tell no class", str(source))
         yield clip
-
-
-def _check_clips(clips: Iterable[Clip], total: int, dimensions: int, faults: Faults, progress: Progress | None) -> None:
-    first: dict[bytes, str] = {}
-    for done, clip in enumerate(clips, 1):
-        for kind in _faults_of(clip, dimensions):
-            faults[kind].append(clip.name)
-        digest = clip.digest()
-        if first.setdefault(digest, clip.name) != clip.name:
-            faults["warning", "clips have the same joints as another"].append(f"{clip.name} and {first[digest]}")
-        if progress:
-            progress(done, total)
-
-
-def _faults_of(clip: Clip, dimensions: int) -> Iterator[tuple[Severity, str]]:
-    x = clip.joints
-    if (x == 0).all(axis=-1).any():
-        yield "warning", "clips have joints that are all zero"
-    if clip.frames == 1:
-        yield "warning", "clips have one frame"
-    elif (np.nanmax(x, axis=0, initial=-np.inf) == np.nanmin(x, axis=0, initial=np.inf)).all(axis=-1).any():
-        yield "warning", "clips have joints that never move"
-    if dimensions == 3 and (np.abs(x) > FARTHEST).any():
-        yield (
-            "warning",
-            f"clips have coordinates beyond {FARTHEST}: not metres, perhaps pixels or millimetres",
-        )

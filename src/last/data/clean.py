@@ -39,35 +39,41 @@ class CleanOptions:
 def clean(clip: Clip, layout: Layout, options: CleanOptions) -> tuple[Clip | None, Counter[str]]:
     """Drop phantom bodies, order the others by motion, trim frames without any, fill gaps.
 
-    A joint at exactly zero is missing, as is one that is not finite, unless the skeleton is relative to it. Inner gaps
-    are interpolated over time, the ends held; a joint that a body never shows takes its parent's place.
+    A joint that is not finite is missing. So is one at exactly zero, unless the clip has confidence in it, or it is the
+    root or centre and always there, so that the skeleton is relative to it. Inner gaps are interpolated over time, the
+    ends held; a joint that a body never shows takes its parent's place.
 
     Returns:
         The clip, finite throughout, with confidences that are NaN where a joint was missing; None where no body is
         left. And how much was dropped and filled.
     """
-    x = clip.joints.astype(np.float64)  # the variance of coordinates of 1e30 has no float32
+    x = clip.joints
     zero = (x == 0).all(axis=-1)
+    if clip.confidence is not None:
+        zero &= ~(clip.confidence > 0)
     missing = ~np.isfinite(x).all(axis=-1) | zero
     # A root or centre at zero whenever other joints show is no gap: the skeleton is relative to it.
     shown = ~zero.all(axis=2)
     for v in (layout.root, layout.centre):
         if zero[:, :, v][shown].all():
             missing[:, :, v] &= ~shown
-    x[missing] = np.nan
+    if missing.any():
+        x = x.astype(np.float64)
+        x[missing] = np.nan
     seen = ~missing.all(axis=-1)  # (T, M)
     counts: Counter[str] = Counter()
 
     bodies = [m for m in range(clip.bodies) if seen[:, m].any()]
     long = [m for m in bodies if seen[:, m].sum() >= options.min_frames]
     counts["bodies dropped as too short"], bodies = _keep(bodies, long, seen)
-    if options.max_spread is not None:
+    if options.max_spread is not None and len(bodies) > 1:
         spread = options.max_spread
         plausible = [m for m in bodies if _implausible(x[seen[:, m], m], spread) < options.max_implausible]
         counts["bodies dropped as too wide"], bodies = _keep(bodies, plausible, seen)
     if not bodies:
         return None, +counts
-    bodies.sort(key=lambda m: -_motion(x[:, m]))
+    if len(bodies) > 1:
+        bodies.sort(key=lambda m: -_motion(x[:, m]))
     counts["bodies dropped as surplus"] = len(bodies[options.max_bodies :])
     bodies = bodies[: options.max_bodies]
 
@@ -93,27 +99,30 @@ def _keep(bodies: list[int], good: list[int], seen: np.ndarray) -> tuple[int, li
 
 def _implausible(x: np.ndarray, max_spread: float) -> float:
     """Fraction of frames in which a body (T, V, C) is too wide for its height."""
+    x = x.astype(np.float64)  # in which coordinates of 1e30 have a difference, and below a variance
     extent = np.nanmax(x[..., :2], axis=1) - np.nanmin(x[..., :2], axis=1)
     return float((extent[:, 0] > max_spread * extent[:, 1]).mean())
 
 
 def _motion(x: np.ndarray) -> float:
     """Variance of all positions of a body (T, V, C), summed over coordinates."""
-    return float(np.nanvar(x, axis=(0, 1)).sum())
+    return float(np.nanvar(x.astype(np.float64), axis=(0, 1)).sum())
 
 
 def _fill(x: np.ndarray, layout: Layout) -> None:
     """Fill the gaps of a body (T, V, C) in place."""
-    time = np.arange(len(x))
-    gaps = np.isnan(x[..., 0])
-    never = []
-    for v in np.flatnonzero(gaps.any(axis=0)):
-        known = ~gaps[:, v]
-        if not known.any():
-            never.append(v)
-            continue
-        for c in range(x.shape[-1]):
-            x[gaps[:, v], v, c] = np.interp(time[gaps[:, v]], time[known], x[known, v, c])
-    # From the root outwards, so that a parent is filled before its children; a root takes the body's mean.
-    for v in sorted(never, key=layout.hops_from(layout.root).__getitem__):
-        x[:, v] = x[:, layout.parents[v]] if v != layout.root else np.nanmean(x, axis=1)
+    gaps = np.isnan(x[..., 0])  # (T, V)
+    time = np.arange(len(x))[:, None]
+    before = np.maximum.accumulate(np.where(gaps, -1, time))
+    after = np.minimum.accumulate(np.where(gaps, len(x), time)[::-1])[::-1]
+    never = np.flatnonzero(gaps.all(axis=0)).tolist()
+    t, v = np.nonzero(gaps & ~gaps.all(axis=0))
+    first, last = before[t, v], after[t, v]
+    first, last = np.where(first < 0, last, first), np.where(last == len(x), first, last)  # the ends are held
+    slope = (x[last, v] - x[first, v]) / np.maximum(last - first, 1)[:, None]
+    x[t, v] = x[first, v] + slope * (t - first)[:, None]
+    if never:
+        hops = layout.hops_from(layout.root).tolist()
+        # From the root outwards, so that a parent is filled before its children; a root takes the body's mean.
+        for v in sorted(never, key=hops.__getitem__):
+            x[:, v] = x[:, layout.parents[v]] if v != layout.root else np.nanmean(x, axis=1)

@@ -1,6 +1,6 @@
 """What LAST knows of a data set: its format, layout, classes, protocols, and how to get it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 from last.config import CONFIG_DIR, Config, ConfigError, available, find, read_yaml
 from last.data import synthetic
 from last.data.clean import CleanOptions
-from last.data.prepare import PrepareReport, prepare
-from last.data.protocols import protocols_of
+from last.data.formats import FORMATS, Format, Reading
+from last.data.prepare import Engine, PrepareReport, prepare
+from last.data.protocols import protocols_of, require_rules
 from last.data.store import ClipStore
-from last.skeleton import load_layout
+from last.data.store_writer import JointDtype
+from last.skeleton import Layout, load_layout
 
 
 class DataMissingError(FileNotFoundError):
@@ -20,47 +22,91 @@ class DataMissingError(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """The ``about`` section of a data set's configuration.
+    """What the configuration of a data set says of it.
 
     Attributes:
-        name: of its configuration.
+        name: of its clips, as ``data.name`` has it.
         title: one line.
-        format: which reader its raw files need.
+        format: of its raw files, bound to its layout, classes and columns.
         layout: of its joints.
         classes: names, by label.
-        protocols: that papers use on it.
+        rules: of its own protocols, in the form of its configuration; packaged sets have theirs in the code.
         obtain: where a person gets the raw files.
+        expected: how many files are left out of the whole set, by reason, as others have found.
+        columns: which column of a table holds what.
     """
 
     name: str
     title: str
-    format: str
-    layout: str
+    format: Format
+    layout: Layout
     classes: tuple[str, ...]
-    protocols: tuple[str, ...]
+    rules: Mapping[str, Any]
     obtain: str
+    expected: Mapping[str, int]
+    columns: Mapping[str, Any]
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Names of its protocols."""
+        return (*protocols_of(self.name), *self.rules)
 
 
 def load_dataset(name: str) -> Dataset:
     """A data set by the name of its configuration, or a path to the user's own.
 
     Raises:
-        ConfigError: there is no such configuration, or its ``about`` section is incomplete.
+        ConfigError: there is no such configuration, or its ``about`` or ``protocols`` section is wrong.
     """
     path = find("data", name)
-    about: dict[str, Any] = read_yaml(path).get("about") or {}
-    missing = {"title", "format", "layout", "classes", "obtain"} - set(about)
-    if missing:
-        raise ConfigError(f"'about' in {path} lacks {', '.join(sorted(missing))}")
+    content = read_yaml(path)
+    about = content.get("about")
+    if not isinstance(about, dict):
+        raise ConfigError(f"{path} has no section 'about', expected one that says format, layout and classes")
+    needed, allowed = {"format", "layout", "classes"}, {"title", "obtain", "columns", "expected"}
+    wrong = [f"lacks '{key}'" for key in sorted(needed - set(about))]
+    wrong += [f"has the unknown key '{key}'" for key in about if key not in needed | allowed]
+    if wrong:
+        raise ConfigError(f"'about' in {path} {', '.join(wrong)}; it has {', '.join(sorted(needed | allowed))}")
+    if about["format"] not in FORMATS:
+        raise ConfigError(f"'about' in {path} has the format '{about['format']}', expected one of {', '.join(FORMATS)}")
+    rules = content.get("protocols") or {}
+    require_rules(rules, str(path))
+    layout, classes = _layout(str(about["layout"]), path), _classes(about["classes"], path)
+    columns = about.get("columns") or {}
     return Dataset(
-        name=path.stem,
-        title=about["title"],
-        format=about["format"],
-        layout=about["layout"],
-        classes=_classes(about["classes"]),
-        protocols=protocols_of(path.stem),
-        obtain=about["obtain"],
+        name=(content.get("data") or {}).get("name", path.stem),
+        title=about.get("title", path.stem),
+        format=FORMATS[about["format"]].with_reading(Reading(layout, classes, columns)),
+        layout=layout,
+        classes=classes,
+        rules=rules,
+        obtain=about.get("obtain", f"They are your own; {path} describes them.").strip(),
+        expected=about.get("expected") or {},
+        columns=columns,
     )
+
+
+def _layout(name: str, described_in: Path) -> Layout:
+    """A built-in layout, or one from a file beside the one that names it."""
+    own = name.endswith((".yaml", ".yml"))
+    return load_layout(str(described_in.parent / name) if own else name)
+
+
+def _classes(given: Any, path: Path) -> tuple[str, ...]:
+    """The names that a configuration lists itself, or those of a packaged list."""
+    if isinstance(given, list):
+        names = tuple(map(str, given))
+        if len(set(names)) != len(names) or not names:
+            raise ConfigError(f"'classes' in {path} has {len(names)} names, expected one or more, each of them once")
+        return names
+    if given == "synthetic":
+        return synthetic.CLASSES
+    first = 60 if given == "ntu60" else None  # NTU120 goes on where NTU60 ends
+    packaged = CONFIG_DIR / "data" / "classes" / f"{'ntu120' if first else given}.yaml"
+    if not packaged.is_file():
+        raise ConfigError(f"'classes' in {path} is '{given}', expected a list of names")
+    return tuple(read_yaml(packaged)["classes"])[:first]
 
 
 def list_datasets() -> list[Dataset]:
@@ -69,22 +115,29 @@ def list_datasets() -> list[Dataset]:
 
 
 def prepare_dataset(
-    raw: Sequence[Path] | None, config: Config, progress: Callable[[int, int], None] | None = None
+    dataset: Dataset,
+    raw: Sequence[Path] | None,
+    config: Config,
+    dtype: JointDtype = "float32",
+    engine: Engine = "processes",
+    progress: Callable[[int, int], None] | None = None,
 ) -> PrepareReport:
-    """Turn the raw files of the configuration's data set into its store.
+    """Turn the raw files of a data set into its store.
 
     Args:
+        dataset: what the files are.
         raw: folders, zips or files; None: <data_root>/raw/<name>.
-        config: names the data set, the store, the bodies kept and the workers.
+        config: names the store, the options of the cleaning and the workers.
+        dtype: of the stored joints.
+        engine: what runs the workers.
         progress: called with (steps done, steps in all).
 
     Raises:
-        ConfigError: the data set is not known, or lacks the protocol.
+        ConfigError: the data set lacks the protocol.
         DataMissingError: there are no raw files in their default place.
         FormatError, StoreError: as :func:`last.data.prepare.prepare` says.
     """
-    dataset = load_dataset(config.data.name)
-    if config.data.protocol not in dataset.protocols:
+    if dataset.protocols and config.data.protocol not in dataset.protocols:
         raise ConfigError(
             f"'{dataset.name}' has no protocol '{config.data.protocol}', expected one of {', '.join(dataset.protocols)}"
         )
@@ -93,7 +146,7 @@ def prepare_dataset(
         if not raw[0].exists():
             raise DataMissingError(
                 f"no raw files of '{dataset.name}' at {raw[0].absolute()}.\n"
-                f"  Get the files:    {dataset.obtain.strip()}\n"
+                f"  Get the files:    {dataset.obtain}\n"
                 f"  Lying elsewhere:  add --raw FOLDER_OR_ZIP\n"
                 f"  Without them:     the embedded set is made by 'last data synthesize' and needs no preparing; "
                 "train on it with --dataset synthetic"
@@ -102,11 +155,14 @@ def prepare_dataset(
         dataset.format,
         raw,
         config.store_path(),
-        load_layout(dataset.layout),
+        dataset.layout,
         dataset.classes,
         CleanOptions.from_config(config.data),
         config.environment.workers,
         progress,
+        dtype=dtype,
+        protocols=dataset.rules,
+        engine=engine,
     )
 
 
@@ -129,7 +185,7 @@ def _advice(config: Config) -> str:
     if name == "synthetic":
         return f"{found}. Make them: last data synthesize --out {path}"
     try:
-        obtain = load_dataset(name).obtain.strip()
+        obtain = load_dataset(name).obtain
     except ConfigError:
         obtain = "the data set is your own"
     return (
@@ -140,11 +196,3 @@ def _advice(config: Config) -> str:
         f"  Try without them:   last data synthesize --env {config.environment.name}, then the same training with "
         "--dataset synthetic"
     )
-
-
-def _classes(name: str) -> tuple[str, ...]:
-    if name == "synthetic":
-        return synthetic.CLASSES
-    first = 60 if name == "ntu60" else None  # NTU120 goes on where NTU60 ends
-    path = CONFIG_DIR / "data" / "classes" / f"{'ntu120' if first else name}.yaml"
-    return tuple(read_yaml(path)["classes"])[:first]

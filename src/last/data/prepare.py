@@ -1,34 +1,34 @@
 """Raw files to a store: in parallel, resumable, with a report of all that was left out and why.
 
-The files are cut into chunks, each of which becomes a small store of its own in ``<out>.partial``, whole or
+The files are cut into chunks, each of which becomes a small store of its own, a shard, in ``<out>.partial``, whole or
 not at all. A run that was killed goes on from those; the last step strings them together.
 """
 
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import shutil
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from last import __version__
 from last.data.clean import CleanOptions, clean
 from last.data.clip import UNKNOWN, FormatError
-from last.data.formats import FORMATS, Format, Found, NoSkeletonError, Source, find_files
+from last.data.engines import Engine, EngineError, run
+from last.data.formats import Format, Found, NoSkeletonError, Source, find_files
 from last.data.store import VERSION, ClipStore, StoreError
-from last.data.store_writer import ClipRefusedError, StoreWriter, require_replaceable
+from last.data.store_writer import ClipRefusedError, JointDtype, StoreWriter, require_replaceable
 from last.skeleton import Layout
 
 _log = logging.getLogger(__name__)
 
-CHUNK = 128  # files; of NTU RGB+D about a second's work and 4 MB
+CHUNK = 128  # clips; of NTU RGB+D half a second's work and 4 MB
 
 
 @dataclass
@@ -75,16 +75,24 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker process needs to know."""
+    """What a worker needs to know."""
 
     format: Format
     layout: Layout
     classes: tuple[str, ...]
     options: CleanOptions
+    dtype: JointDtype
+
+
+class _Shard(NamedTuple):
+    """A small store to be, and what goes into it."""
+
+    path: Path
+    sources: Sequence[Source]
 
 
 def prepare(
-    format_name: str,
+    known: Format,
     raw: Sequence[Path],
     out: Path,
     layout: Layout,
@@ -92,88 +100,120 @@ def prepare(
     options: CleanOptions | None = None,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    dtype: JointDtype = "float32",
+    protocols: Mapping[str, Any] | None = None,
+    engine: Engine = "processes",
 ) -> PrepareReport:
     """Read, clean and store all files of a format.
 
-    The store is the same for any number of workers and however often the run was interrupted.
+    The store is the same for any number of workers, for either engine, and however often the run was interrupted.
 
     Args:
-        format_name: a key of ``FORMATS``.
+        known: the format of the files.
         raw: folders, zips or files.
         out: the store; one of the same layout and classes is replaced when the new one is complete.
         layout: of the clips.
         classes: name of each label; clips of other labels are left out.
         options: of the cleaning; None: the defaults.
-        workers: processes; 0: one for each core that this process may use.
-        progress: called with (steps done, steps in all); a step is a file read, or a chunk of files stored.
+        workers: how many at a time; 0: one for each core that this process, or the Ray cluster, may use.
+        progress: called with (steps done, steps in all); a step is a clip read, or a chunk of clips stored.
+        dtype: of the stored joints.
+        protocols: rules of :mod:`last.data.protocols`, for the store.
+        engine: processes of this machine, or a Ray cluster whose machines share the folders of ``raw`` and ``out``.
 
     Raises:
         FormatError: there are no such files, or they have another layout.
-        StoreError: ``out`` is not a store or that of another data set, the disk is full or not writable, or no file
-            could be used.
+        StoreError: ``out`` is not a store or that of another data set, the disk is full or not writable, no file
+            could be used, a worker died, or the engine is not installed.
     """
     out = out.absolute()
     replaced = require_replaceable(out, layout, classes)
-    known = FORMATS[format_name]
-    if layout.name != known.layout:
+    if known.layout and layout.name != known.layout:
         raise FormatError(f"{known.suffix} files have the layout '{known.layout}', expected '{layout.name}'")
-    job = _Job(known, layout, tuple(classes), options or CleanOptions())
+    job = _Job(known, layout, tuple(classes), options or CleanOptions(), dtype)
     found, unlisted = find_files(raw, known)
     shards = out.with_name(f"{out.name}.partial")
     _start_or_resume(shards, _fingerprint(job, found))
     unique, left_out = _by_name(found)
     left_out += [{"file": str(path), "reason": "unreadable", "detail": why} for path, why in unlisted.items()]
-    chunks = {shards / f"{i:06d}": unique[i : i + CHUNK] for i in range(0, len(unique), CHUNK)}
-    report = PrepareReport(files=len(left_out), left_out=left_out, replaced=replaced)
-    todo = {shard: chunk for shard, chunk in chunks.items() if not shard.exists()}
-    done = report.resumed = sum(len(chunk) for shard, chunk in chunks.items() if shard not in todo)
-    steps = len(unique) + len(chunks)  # storing a chunk takes as long as reading a few files
-    for size in _run(job, todo, workers or _cores()):
-        done += size
+    tasks = _tasks(unique, shards, holds_many=known.clips is not None)
+    sizes = {shard.path.name: len(shard.sources) for task in tasks for shard in task}
+    steps = len(unique) + len(sizes)  # storing a shard takes as long as reading a clip or two
+    resumed = _finished(shards, sizes)
+    report = PrepareReport(files=len(left_out), left_out=left_out, resumed=resumed, replaced=replaced)
+
+    def tell(done: int) -> None:
         if progress:
             progress(done, steps)
-    for shard in chunks:
-        report.add(json.loads((shard / "report.json").read_text(encoding="utf-8")))
+
+    tell(resumed)  # before any work, lest an earlier run's be taken for the speed of this one
+    todo = [rest for task in tasks if (rest := [shard for shard in task if not shard.path.exists()])]
+    try:
+        for _ in run(partial(_make_shard, job), todo, workers, engine):
+            tell(_finished(shards, sizes))
+    except EngineError as error:
+        raise StoreError(str(error)) from error
+    for name in sizes:
+        report.add(_read_report(shards / name))
     if not report.kept:
-        shutil.rmtree(shards)
+        _remove(shards)
         first = report.left_out[0]["detail"]
         raise StoreError(f"none of the {report.files} files could be used; the first: {first}")
-    with StoreWriter(out, layout, classes, provenance={"raw": [path.name for path in raw]}) as writer:
-        for shard in chunks:
-            for clip in ClipStore.open(shard):
-                writer.append(clip)
-            done += 1
-            if progress:
-                progress(done, steps)
+    provenance = {
+        "raw": [path.name for path in raw],
+        "format": known.name,
+        "columns": dict(known.reading.columns) if known.reading else {},
+        "cleaning": asdict(job.options),
+        "files": report.files,
+        "left out": dict(sorted(report.reasons().items())),
+        "cleaned": dict(sorted(report.cleaned.items())),
+        "last": __version__,
+    }
+    with StoreWriter(out, layout, classes, dtype, provenance, protocols, workplace=shards) as writer:
+        for done, name in enumerate(sizes, len(unique) + 1):
+            writer.extend(ClipStore.open(shards / name))
+            tell(done)
         writer.attach("report.json", report.to_dict())
-    shutil.rmtree(shards)
+    _remove(shards)
     return report
 
 
 def _fingerprint(job: _Job, found: Sequence[Found]) -> str:
-    """What the chunks depend on, as a hash: another format, option or raw file makes another."""
-    settings = [VERSION, CHUNK, job.format.name, job.layout.to_dict(), job.classes, asdict(job.options)]
-    digest = hashlib.sha256(json.dumps(settings).encode())
+    """What the shards depend on, as a hash: another format, option or raw file makes another."""
+    reading = repr(job.format.reading)
+    settings = [__version__, VERSION, CHUNK, job.format.name, reading, job.layout.to_dict(), job.classes, job.dtype]
+    digest = hashlib.sha256(json.dumps([*settings, asdict(job.options)]).encode())
     for file in found:
         digest.update(repr((str(file.source.path.absolute()), file.source.member, file.size, file.stamp)).encode())
     return digest.hexdigest()
 
 
 def _start_or_resume(shards: Path, fingerprint: str) -> None:
-    """Keep the chunks of an earlier run over the same files with the same options, and no others."""
+    """Keep the shards of an earlier run over the same files with the same options, and no others."""
     note = shards / "fingerprint"
-    if note.is_file():
-        if note.read_text(encoding="utf-8") == fingerprint:
-            return
-        _log.warning("%s was begun with other files or options, so it starts anew", shards)
-        shutil.rmtree(shards)
     try:
+        if note.is_file():
+            if note.read_text(encoding="utf-8") == fingerprint:
+                for leftover in shards.glob(".*"):  # of a process that was killed
+                    shutil.rmtree(leftover, ignore_errors=True)
+                return
+            _log.warning("%s was begun with other files or options, so it starts anew", shards)
+            _remove(shards)
         shards.mkdir(parents=True, exist_ok=True)
         if any(shards.iterdir()):
             raise StoreError(f"{shards} is in the way and not of an earlier run; move it or choose another place")
         note.write_text(fingerprint, encoding="utf-8")
     except OSError as error:
         raise StoreError(f"cannot write {shards}: {error.strerror or error}; choose another place") from error
+
+
+def _remove(shards: Path) -> None:
+    """Remove the shards so that a kill leaves none of them in part, and none without the note by which it is known."""
+    for folder in shards.iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}")), ignore_errors=True)
+    shutil.rmtree(shards, ignore_errors=True)
 
 
 def _by_name(found: Sequence[Found]) -> tuple[list[Source], list[dict[str, str]]]:
@@ -187,46 +227,42 @@ def _by_name(found: Sequence[Found]) -> tuple[list[Source], list[dict[str, str]]
     return list(first.values()), repeated
 
 
-def _cores() -> int:
-    """Cores that this process may use, which a container or a scheduler may have cut."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _tasks(sources: Sequence[Source], shards: Path, holds_many: bool) -> list[list[_Shard]]:
+    """The clips in chunks; those of a file that holds many are one task, so that one worker alone decodes it."""
+    by_file: dict[tuple[Path, str], list[Source]] = {}
+    for source in sources if holds_many else ():
+        by_file.setdefault((source.path, source.member), []).append(source)
+    number = count()
+    tasks = [
+        [_Shard(shards / f"{next(number):06d}", clips[i : i + CHUNK]) for i in range(0, len(clips), CHUNK)]
+        for clips in (by_file.values() if holds_many else [sources])
+    ]
+    return tasks if holds_many else [[shard] for shard in tasks[0]]
 
 
-def _run(job: _Job, todo: dict[Path, list[Source]], workers: int) -> Iterator[int]:
-    """Make the shards; yields the number of files of each as it is done."""
-    if workers == 1 or len(todo) < 2:
-        for shard, chunk in todo.items():
-            yield _make_shard(job, shard, chunk)
-        return
-    # Spawned, not forked: the parent may hold threads and an open GPU.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(todo)), context, initializer=_leave_interrupts_to_parent)
-    try:
-        futures = [pool.submit(_make_shard, job, shard, chunk) for shard, chunk in todo.items()]
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise StoreError(
-            "a worker process died, perhaps for want of memory; run it again to go on, with fewer workers"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _finished(shards: Path, sizes: Mapping[str, int]) -> int:
+    """How many clips lie in finished shards."""
+    return sum(sizes.get(entry.name, 0) for entry in os.scandir(shards))
 
 
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _make_shard(job: _Job, shard: Path, chunk: Sequence[Source]) -> int:
-    report = PrepareReport(files=len(chunk))
-    with StoreWriter(shard, job.layout, job.classes) as writer:
-        for source in chunk:
+def _make_shard(job: _Job, shard: _Shard) -> None:
+    report = PrepareReport(files=len(shard.sources))
+    with StoreWriter(shard.path, job.layout, job.classes, job.dtype) as writer:
+        for source in shard.sources:
             reason = _add(job, source, writer, report.cleaned)
             if reason:
                 report.left_out.append({"file": str(source), "reason": reason[0], "detail": reason[1]})
         report.kept = writer.count
         writer.attach("report.json", report.to_dict())
-    return len(chunk)
+
+
+def _read_report(shard: Path) -> dict[str, Any]:
+    try:
+        return json.loads((shard / "report.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"a worker wrote {shard}, but it is not here; let the store lie in a folder that all machines share"
+        ) from error
 
 
 def _add(job: _Job, source: Source, writer: StoreWriter, cleaned: Counter[str]) -> tuple[str, str] | None:

@@ -120,7 +120,7 @@ class ClipStore:
             confidence = None if (codes == 255).all() else decode_confidence(codes)
         return Clip(
             np.array(joints.swapaxes(0, 1), dtype=np.float32, order="C"),
-            name.decode(),
+            name.decode(errors="replace"),
             self.layout.name,
             *ids,
             confidence=confidence,
@@ -147,7 +147,7 @@ class ClipStore:
 
     def names(self) -> list[str]:
         """The name of each clip, in order."""
-        return [name.decode() for name in self.clips["name"].tolist()]
+        return [name.decode(errors="replace") for name in self.clips["name"].tolist()]
 
     def index(self, name: str) -> int:
         """Where the clip of this name lies.
@@ -182,11 +182,12 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 def _map(file: Path, shape: tuple[int, ...], dtypes: Sequence[np.dtype]) -> np.memmap:
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        with np.errstate(over="raise"):
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # of a damaged header numpy says so by nearly any exception
         raise StoreError(f"{file} is missing or damaged ({error}); prepare the data again") from error
     surplus = file.stat().st_size - array.offset - array.nbytes
-    if array.shape != shape or array.dtype not in dtypes or surplus:
+    if array.shape != shape or array.dtype not in dtypes or not array.flags.c_contiguous or surplus:
         raise StoreError(
             f"{file} holds {array.shape} of {array.dtype} and {surplus} bytes more, but meta.json promises "
             f"{shape}; prepare the data again"

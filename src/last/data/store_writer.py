@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,8 +15,10 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from last.data.clip import Clip
-from last.data.store import CLIP_DTYPE, IDS, MAX_PARTS, NAME_BYTES, VERSION, StoreError, encode_confidence
+from last.data.store import CLIP_DTYPE, IDS, MAX_PARTS, NAME_BYTES, VERSION, ClipStore, StoreError, encode_confidence
 from last.skeleton import Layout, layout_from_dict
+
+JointDtype = Literal["float32", "float16"]
 
 
 class ClipRefusedError(StoreError):
@@ -26,8 +28,8 @@ class ClipRefusedError(StoreError):
 class StoreWriter:
     """Writes a store clip by clip; memory does not grow with their joints.
 
-    Use as a context manager. All is written to a temporary folder beside ``path`` and becomes the store by a
-    rename when the block ends well; if it does not, a store that was there before stays whole.
+    Use as a context manager. All is written to a temporary folder and becomes the store by a rename when the block
+    ends well; if it does not, a store that was there before stays whole.
 
     Attributes:
         path: the folder to be; a store of the same layout and classes is replaced, anything else refused.
@@ -36,6 +38,7 @@ class StoreWriter:
         dtype: of the joints; float16 halves the store, and rounds a joint 4 m away to 2 mm.
         provenance: where the clips come from and what was done to them, for ``meta.json``.
         protocols: rules of :mod:`last.data.protocols` for a set of one's own, for ``meta.json``.
+        workplace: where the temporary folder lies; on the disk of ``path``, beside which it lies if None.
         count: clips so far.
         replaced: clips of the store that this one replaces.
 
@@ -48,9 +51,10 @@ class StoreWriter:
         path: Path | str,
         layout: Layout,
         classes: Sequence[str],
-        dtype: Literal["float32", "float16"] = "float32",
+        dtype: JointDtype = "float32",
         provenance: Mapping[str, Any] | None = None,
         protocols: Mapping[str, Any] | None = None,
+        workplace: Path | None = None,
     ) -> None:
         self.path, self.layout, self.classes = Path(path), layout, tuple(classes)
         self._row = (len(layout.joints), layout.dimensions)
@@ -63,8 +67,10 @@ class StoreWriter:
         self._confidence: _ArrayFile | None = None
         self.replaced = require_replaceable(self.path, layout, self.classes)
         target = self.path.absolute()
-        self._folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        self._folder = (workplace or target.parent) / f".{target.name}.{os.getpid()}.tmp"
         with self._disk_errors_told():
+            # Of an earlier process with this number, which was killed; in a container they repeat.
+            shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(parents=True)
             self._joints = self._start("joints.npy", self.dtype, self._row)
             self._clips = self._start("clips.npy", CLIP_DTYPE, ())
@@ -99,34 +105,57 @@ class StoreWriter:
                 f"'{self.layout.joints[v]}'); fill the gaps with last.data.clean.clean before storing it{or_wider}"
             )
         ids = [getattr(clip, key) for key in IDS]
-        record = np.array([(self._rows, clip.frames, clip.bodies, *ids, self._bits(clip), name)], dtype=CLIP_DTYPE)
+        bits = sum(1 << bit for bit in self._bits(dict.fromkeys(clip.parts)))
+        record = np.array([(self._rows, clip.frames, clip.bodies, *ids, bits, name)], dtype=CLIP_DTYPE)
+        codes = None if clip.confidence is None else encode_confidence(clip.confidence).swapaxes(0, 1)
+        self._write(rows.reshape(-1, *self._row), record, codes)
+
+    def extend(self, store: ClipStore) -> None:
+        """Add the clips of a store of the same layout, classes and type of joints, in one piece.
+
+        Raises:
+            ClipRefusedError: the store is another, or a name is taken.
+            StoreError: the disk is full or not writable.
+        """
+        if (store.layout, store.classes, store.joints.dtype) != (self.layout, self.classes, self.dtype):
+            raise ClipRefusedError(
+                f"the store {store.path} has another layout, other classes or another type than {self.path}"
+            )
+        taken = self._names.intersection(store.clips["name"].tolist())
+        if taken:
+            raise ClipRefusedError(f"two clips are named '{taken.pop().decode()}'; names are unique in a store")
+        clips = np.array(store.clips)
+        clips["offset"] += self._rows
+        clips["parts"] = 0
+        for theirs, ours in enumerate(self._bits(store.meta["parts"])):
+            clips["parts"] |= (store.clips["parts"] >> theirs & 1) << ours
+        self._write(store.joints, clips, store.confidence)
+
+    def _write(self, joints: np.ndarray, clips: np.ndarray, codes: np.ndarray | None) -> None:
         with self._disk_errors_told():
-            self._joints.write(rows)
-            self._clips.write(record)
-            self._write_confidence(clip)
-        self._names.add(name)
-        self._rows += clip.frames * clip.bodies
-        self.count += 1
+            self._joints.write(joints)
+            self._clips.write(clips)
+            self._write_confidence(codes, len(joints))
+        self._names.update(clips["name"].tolist())
+        self._rows += len(joints)
+        self.count += len(clips)
 
-    def _write_confidence(self, clip: Clip) -> None:
-        size = (clip.frames * clip.bodies, self._row[0])
-        if clip.confidence is None:
-            codes = np.broadcast_to(np.uint8(255), size)
-        else:
-            codes = encode_confidence(clip.confidence).swapaxes(0, 1).reshape(size)
-        if self._confidence is None and (codes == 255).all():
-            return
+    def _write_confidence(self, codes: np.ndarray | None, rows: int) -> None:
         if self._confidence is None:
+            if codes is None or (codes == 255).all():
+                return
             self._confidence = self._start("confidence.npy", np.dtype("u1"), self._row[:1])
-            for rows in range(0, self._rows, 1 << 20):  # of the clips so far, all seen
-                self._confidence.write(np.full((min(1 << 20, self._rows - rows), self._row[0]), 255, np.uint8))
-        self._confidence.write(codes)
+            for start in range(0, self._rows, 1 << 20):  # of the clips so far, all seen
+                self._confidence.write(np.full((min(1 << 20, self._rows - start), self._row[0]), 255, np.uint8))
+        self._confidence.write(np.full((rows, self._row[0]), 255, np.uint8) if codes is None else codes)
 
-    def _bits(self, clip: Clip) -> int:
-        """The clip's parts as bits."""
-        for part in clip.parts:
-            self._parts.setdefault(part, len(self._parts))
-        return sum(1 << self._parts[part] for part in set(clip.parts))
+    def _bits(self, parts: Collection[str]) -> list[int]:
+        """The bit of each part, in the order in which this store came to know them."""
+        known = [*dict.fromkeys((*self._parts, *parts))]
+        if len(known) > MAX_PARTS:
+            raise ClipRefusedError(f"'{known[-1]}' is one part too many; a store knows {MAX_PARTS} at most")
+        self._parts = {part: bit for bit, part in enumerate(known)}
+        return [self._parts[part] for part in parts]
 
     def attach(self, file: str, content: Mapping[str, Any]) -> None:
         """Lay a JSON file, such as ``report.json``, into the store."""
@@ -176,10 +205,6 @@ class StoreWriter:
         if not 0 < len(name) <= NAME_BYTES or b"\0" in name:
             raise ClipRefusedError(
                 f"clip name '{clip.name[:200]}' has {len(name)} bytes, expected 1 to {NAME_BYTES}, none zero"
-            )
-        if len(self._parts.keys() | set(clip.parts)) > MAX_PARTS:
-            raise ClipRefusedError(
-                f"clip '{clip.name}' is in the parts {', '.join(clip.parts)}, but a store knows {MAX_PARTS} at most"
             )
         if name in self._names:
             raise ClipRefusedError(f"two clips are named '{clip.name}'; names are unique in a store")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from last.config import load_config
 from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
 from last.data.formats import ntu_writer
@@ -176,11 +177,12 @@ def synthesize(out: Path, progress: Callable[[int, int], None] | None = None) ->
         StoreError: ``out`` is not a store or that of another data set, or the disk is full or not writable.
     """
     names = clip_names()
+    options = CleanOptions.from_config(load_config(dataset="synthetic").data)
     report = PrepareReport(files=len(names), kept=len(names))
-    with StoreWriter(out, LAYOUT, CLASSES, source="last.data.synthetic") as writer:
+    with StoreWriter(out, LAYOUT, CLASSES, provenance={"made by": "last.data.synthetic"}) as writer:
         report.replaced = writer.replaced
         for done, name in enumerate(names, start=1):
-            clip, counts = clean(make_clip(name), LAYOUT, CleanOptions())
+            clip, counts = clean(make_clip(name), LAYOUT, options)
             assert clip is not None, f"the performer of '{name}' is always seen"
             report.cleaned += counts
             writer.append(clip)

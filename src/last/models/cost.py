@@ -39,7 +39,7 @@ def count_macs(
     """
     layout = load_layout(layout) if isinstance(layout, str) else layout
     model = on_paper(name, num_classes, layout, **settings).eval()
-    shape = (1, layout.dimensions, frames, len(layout.joints), bodies)
+    shape = (1, model.in_channels, frames, len(layout.joints), bodies)
     x = {stream: torch.empty(shape, device="meta") for stream in model.streams}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)

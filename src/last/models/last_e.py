@@ -104,6 +104,7 @@ class LastE(Network):
         streams: the inputs, by name.
         bodies: ``mean`` averages the features of the present bodies, ``first`` takes the first body alone.
         dropout: before the classifier.
+        confidence: a further input channel, how sure the data is of each joint.
     """
 
     def __init__(
@@ -116,12 +117,14 @@ class LastE(Network):
         streams: Sequence[str] = STREAMS,
         bodies: Bodies = "mean",
         dropout: float = 0.3,
+        confidence: bool = False,
     ):
         super().__init__()
         self.streams = tuple(streams)
         self.bodies: Bodies = bodies
         graph = torch.from_numpy(spatial_partition(layout))
-        self.fusion = StreamFusion(len(self.streams), layout.dimensions, channels[0])
+        self.in_channels = layout.dimensions + confidence
+        self.fusion = StreamFusion(len(self.streams), self.in_channels, channels[0])
         stages: list[nn.Module] = []
         width = channels[0]
         for stage, (size, depth, attend) in enumerate(zip(channels, blocks, attention, strict=True)):

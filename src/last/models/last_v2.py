@@ -106,6 +106,7 @@ class Backbone(nn.Module):
     def __init__(
         self,
         num_classes: int,
+        in_channels: int,
         layout: Layout,
         channels: Sequence[int],
         blocks: Sequence[int],
@@ -115,7 +116,7 @@ class Backbone(nn.Module):
         super().__init__()
         graph = torch.from_numpy(spatial_partition(layout))
         stages: list[nn.Module] = []
-        width = layout.dimensions
+        width = in_channels
         for stage, (size, depth, linear) in enumerate(zip(channels, blocks, linear_attention, strict=True)):
             for block in range(depth):
                 stride = 2 if stage > 0 and block == 0 else 1
@@ -142,6 +143,7 @@ class LastV2(Network):
         streams: the inputs, by name.
         bodies: ``mean`` averages the logits of the present bodies, ``first`` takes the first body alone.
         dropout: before the classifier.
+        confidence: a further input channel, how sure the data is of each joint.
         share_backbone: one set of weights for all streams, as published, or one for each.
     """
 
@@ -155,14 +157,16 @@ class LastV2(Network):
         streams: Sequence[str] = STREAMS,
         bodies: Bodies = "mean",
         dropout: float = 0.3,
+        confidence: bool = False,
         share_backbone: bool = True,
     ):
         super().__init__()
         self.streams = tuple(streams)
         self.bodies: Bodies = bodies
-        self.norms = nn.ModuleList(nn.BatchNorm2d(layout.dimensions) for _ in self.streams)
+        self.in_channels = layout.dimensions + confidence
+        self.norms = nn.ModuleList(nn.BatchNorm2d(self.in_channels) for _ in self.streams)
         self.backbones = nn.ModuleList(
-            Backbone(num_classes, layout, channels, blocks, linear_attention, dropout)
+            Backbone(num_classes, self.in_channels, layout, channels, blocks, linear_attention, dropout)
             for _ in range(1 if share_backbone else len(self.streams))
         )
 

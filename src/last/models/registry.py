@@ -17,9 +17,11 @@ class Network(nn.Module):
 
     Attributes:
         streams: the inputs that it takes, by name.
+        in_channels: of each of them.
     """
 
     streams: tuple[str, ...]
+    in_channels: int
 
 
 Builder = Callable[..., Network]
@@ -68,16 +70,16 @@ def create_model(name: str, num_classes: int = 60, layout: Layout | str = "ntu",
         name: registered name or alias.
         num_classes: size of the output.
         layout: the skeleton, or the name of a built-in one.
-        **settings: of the network: ``streams``, ``bodies``, ``dropout``, and ``share_backbone`` for LAST-v2.
+        **settings: of the network: ``streams``, ``bodies``, ``dropout``, ``confidence``; LAST-v2 has
+            ``share_backbone`` too.
 
     Raises:
         ValueError: there is no such model, or it has no such setting.
     """
     builder = _BUILDERS[canonical_name(name)]
     network = inspect.signature(builder).return_annotation
-    known = [
-        p for p in inspect.signature(network).parameters if p in {"streams", "bodies", "dropout", "share_backbone"}
-    ]
+    settable = {"streams", "bodies", "dropout", "confidence", "share_backbone"}
+    known = [p for p in inspect.signature(network).parameters if p in settable]
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(f"{canonical_name(name)} has no setting {', '.join(unknown)}; it has: {', '.join(known)}")

@@ -17,6 +17,7 @@ from last.data.clip import Clip
 from last.files import write_atomically
 from last.report.player import player_page
 from last.report.poses import INK, PALE, QUIET, SIDES, animation, as_seen, strip
+from last.report.video import write_video
 from last.skeleton import Layout, load_layout
 
 _MOST_COUNTED = 30
@@ -28,13 +29,15 @@ def draw_clip(clip: Clip, out: Path, frames: int = 8, layout: Layout | None = No
 
     Args:
         clip: the bodies to draw; absent joints (NaN) and their bones are left out.
-        out: ``.png`` for a strip of poses, ``.gif`` for an animation, ``.html`` for a player that turns.
+        out: ``.png`` for a strip of poses, ``.gif`` for an animation, ``.mp4`` for a video of every frame (wants
+            ffmpeg), ``.html`` for a player that turns.
         frames: poses in a strip, evenly spread over the clip.
         layout: the skeleton; None loads the one that the clip names.
         frame_rate: of the recording, in frames a second; a Kinect has 30.
 
     Raises:
-        ValueError: another suffix, a clip that does not fit the layout or has no joint, or no pose asked for.
+        ValueError: another suffix, a clip that does not fit the layout or has no joint, no pose asked for, or a video
+            without ffmpeg.
         WriteError: ``out`` cannot be written.
     """
     if frames < 1 or frame_rate <= 0:
@@ -45,6 +48,9 @@ def draw_clip(clip: Clip, out: Path, frames: int = 8, layout: Layout | None = No
     layout = layout or load_layout(clip.layout)
     points = as_seen(clip, layout)
     suffix = out.suffix.lower()
+    if suffix == ".mp4":
+        write_video(out, points, layout, frame_rate)
+        return
     if suffix == ".png":
         content = _png(strip(clip.name, points, layout, frames, frame_rate))
     elif suffix == ".gif":
@@ -54,7 +60,7 @@ def draw_clip(clip: Clip, out: Path, frames: int = 8, layout: Layout | None = No
     else:
         raise ValueError(
             f"cannot draw clip '{clip.name}' as '{out.name}'; name the file .png for a strip of poses, "
-            ".gif for an animation, or .html for a player"
+            ".gif for an animation, .mp4 for a video, or .html for a player"
         )
     _write(out, content)
 

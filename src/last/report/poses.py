@@ -5,6 +5,7 @@ Shapes: T frames, P poses drawn, M bodies, V joints, B bones.
 
 import io
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -115,33 +116,49 @@ def animation(points: np.ndarray, layout: Layout, frame_rate: float) -> bytes:
         layout: their skeleton.
         frame_rate: frames a second.
     """
-    flat = points[..., :2]
-    centre, shape = _room(flat)
-    height, width = 3.2, 3.2 * shape[0] / shape[1]
-    placed = (flat - centre) * (height / shape[1])
-    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(-width / 2, width / 2), ylim=(-height / 2, height / 2))
-    axes.axis("off")
-    lines, dots = _draw(axes, placed[:1], layout, height)
-    clock = axes.text(0.03, 0.02, "", fontsize=8, color=QUIET, transform=axes.transAxes)
-
     count = len(points)
     index = np.unique(np.linspace(0, count - 1, min(count, _GIF_FRAMES)).round().astype(int))
-    images = []
-    for frame in index:
-        pose = placed[frame : frame + 1]
-        lines.set_segments(_bones(pose, layout))
-        dots.set_offsets(pose.reshape(-1, 2))
-        clock.set_text(f"{frame / frame_rate:.2f} s")
-        canvas.draw()
-        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(32))
+    images = [Image.fromarray(image).quantize(32) for image in images_of(points, layout, frame_rate, index)]
     # A GIF counts in hundredths of a second: rounding moments, not durations, keeps the clip's true length.
     moments = np.rint(np.append(index, count) / frame_rate * 100) * 10
     durations = np.diff(moments).astype(int).tolist()
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
     return buffer.getvalue()
+
+
+def images_of(
+    points: np.ndarray, layout: Layout, frame_rate: float, index: Iterable[int], resolution: int = 100
+) -> Iterator[np.ndarray]:
+    """Draw frames of a clip one by one, all of the same part of the room.
+
+    Args:
+        points: joints as seen, (T, M, V, 3).
+        layout: their skeleton.
+        frame_rate: frames a second.
+        index: which frames.
+        resolution: pixels an inch; an image is 3.2 inches high.
+
+    Yields:
+        (height, width, 3) uint8, red, green and blue.
+    """
+    flat = points[..., :2]
+    centre, shape = _room(flat)
+    height, width = 3.2, 3.2 * shape[0] / shape[1]
+    placed = (flat - centre) * (height / shape[1])
+    figure = Figure(figsize=(width, height), dpi=resolution, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(-width / 2, width / 2), ylim=(-height / 2, height / 2))
+    axes.axis("off")
+    lines, dots = _draw(axes, placed[:1], layout, height)
+    clock = axes.text(0.03, 0.02, "", fontsize=8, color=QUIET, transform=axes.transAxes)
+    for frame in index:
+        pose = placed[frame : frame + 1]
+        lines.set_segments(_bones(pose, layout))
+        dots.set_offsets(pose.reshape(-1, 2))
+        clock.set_text(f"{frame / frame_rate:.2f} s")
+        canvas.draw()
+        yield np.array(canvas.buffer_rgba())[..., :3]
 
 
 def _room(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

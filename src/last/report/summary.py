@@ -9,6 +9,7 @@ from torch import Tensor
 
 from last.data.store import ClipStore
 from last.evaluate import Metrics
+from last.files import file_name
 from last.report.page import Table, write_page
 from last.report.pictures import draw_clip, draw_confusion, draw_curves, draw_per_class
 
@@ -49,9 +50,10 @@ def write_report(
     true, seen = store.clips["label"][test_part], predicted.numpy()
     for i in _examples(true, seen):
         clip = store[int(test_part[i])]
-        draw_clip(clip, pictures / f"{clip.name}.png", layout=store.layout)
+        picture = pictures / f"{file_name(clip.name)}.png"
+        draw_clip(clip, picture, layout=store.layout)
         taken = "recognised" if seen[i] == true[i] else f"taken for '{store.classes[seen[i]]}'"
-        shown.append((f"{clip.name}: '{store.classes[true[i]]}', {taken}", pictures / f"{clip.name}.png"))
+        shown.append((f"{clip.name}: '{store.classes[true[i]]}', {taken}", picture))
     per_class = metrics.to_dict(store.classes)["per_class"]
     write_page(
         page,

@@ -44,13 +44,13 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             description = json.loads((file.metadata() or {}).get("last", "{}"))
-            if description.pop("format", None) != FORMAT:
+            if not isinstance(description, dict) or description.pop("format", None) != FORMAT:
                 raise CheckpointError(
                     f"{path} is not of the format '{FORMAT}'; give a run folder or a .safetensors file that "
                     "'last train' wrote"
                 )
             return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"cannot read the weights in {path}: {error}") from error
@@ -96,5 +96,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint at {path}; give the folder of a run, or its checkpoint.pt") from error
-    except Exception as error:  # torch reports damaged files as many types
-        raise CheckpointError(f"{path} is damaged or no checkpoint of LAST: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # torch reports damaged files as many types, and unsafe ones with advice to open them
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint of LAST, which holds tensors and plain values alone"
+        ) from error

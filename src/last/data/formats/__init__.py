@@ -5,7 +5,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from last.data.clip import Clip, FormatError
-from last.data.formats import msr_action3d, ntu, nw_ucla, penn_action, sbu, utd_mhad
+from last.data.formats import (
+    alphapose,
+    csv_table,
+    ctr_gcn,
+    json_table,
+    mediapipe,
+    mib,
+    msr_action3d,
+    npz_table,
+    ntu,
+    nw_ucla,
+    openpose,
+    parquet_table,
+    penn_action,
+    pyskl,
+    sbu,
+    st_gcn,
+    utd_mhad,
+)
 from last.data.formats.format import Format, Reading
 from last.data.formats.source import NoSkeletonError, Source, list_zip
 
@@ -36,11 +54,22 @@ FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
         *ntu.FORMATS,
+        *openpose.FORMATS,
         *nw_ucla.FORMATS,
+        *alphapose.FORMATS,
+        *mediapipe.FORMATS,
         *utd_mhad.FORMATS,
         *sbu.FORMATS,
         *msr_action3d.FORMATS,
         *penn_action.FORMATS,
+        *pyskl.FORMATS,
+        *ctr_gcn.FORMATS,
+        *st_gcn.FORMATS,
+        *mib.FORMATS,
+        *csv_table.FORMATS,
+        *json_table.FORMATS,
+        *npz_table.FORMATS,
+        *parquet_table.FORMATS,
     )
 }
 
@@ -89,7 +118,7 @@ def find_clips(
         FormatError: the path does not exist or is a damaged zip.
     """
     formats = list(formats)
-    files, broken = _files([path], tuple({known.suffix for known in formats}))
+    files, broken = _files([path], tuple(dict.fromkeys(known.suffix for known in formats)))
     by_format: dict[str, list[Found]] = {}
     for file in files:
         known = _format_of(file.source, formats)

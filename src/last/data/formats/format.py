@@ -18,7 +18,7 @@ class Reading:
     Attributes:
         layout: of the joints; None where the file names its joints, or their number leaves one choice.
         classes: names of the labels, in order; empty where the file numbers them.
-        columns: for tables, which column holds what; see :mod:`last.data.formats.table`.
+        columns: for tables, which column holds what; see :mod:`last.data.formats.columns`.
     """
 
     layout: Layout | None = None
@@ -41,6 +41,7 @@ class Format:
         is_one_frame: each file is one frame, and files of the same ``clip_name`` in a folder are one clip.
         claims: whether a file with the suffix is of this format, where others share it; reads the file.
         takes_reading: ``read`` and ``clips`` want a ``reading`` too.
+        reading: the one that they were bound to.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Format:
     is_one_frame: bool = False
     claims: Callable[[Source], bool] | None = None
     takes_reading: bool = False
+    reading: Reading | None = None
 
     def with_reading(self, reading: Reading) -> "Format":
         """The format as a person's files have it."""
@@ -60,7 +62,8 @@ class Format:
             return self
         clips = self.clips and partial(self.clips, reading=reading)
         layout = reading.layout.name if reading.layout else self.layout
-        return replace(self, read=partial(self.read, reading=reading), clips=clips, layout=layout)
+        read = partial(self.read, reading=reading)
+        return replace(self, read=read, clips=clips, layout=layout, reading=reading)
 
     def name_of(self, file: PurePath) -> str:
         """The name of the clip that a file holds."""

@@ -6,6 +6,7 @@ frame: x y z and a confidence. Joints that the sensor inferred have the confiden
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def _read(source: Source, layout: str) -> Clip:
         raise NoSkeletonError(f"{source} shows no joint in its {len(joints)} frames")
     match = _NAME.match(source.name)
     action, subject, replication = map(int, match.groups()) if match else (0, -1, -1)
-    ids = {"label": action - 1, "subject": subject, "replication": replication}
+    ids: dict[str, Any] = {"label": action - 1, "subject": subject, "replication": replication}
     return Clip(joints, source.name, layout, **ids, confidence=confidence)
 
 

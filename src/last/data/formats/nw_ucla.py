@@ -3,14 +3,15 @@
 ``aAA_sSS_eEE_vVV.json`` holds ``{"file_name": ..., "skeletons": [T][20][3] in metres, "label": 1 to 10}``.
 """
 
-import json
 import re
+import reprlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from last.data.clip import Clip, FormatError
+from last.data.formats import json_text
 from last.data.formats.format import Format
 from last.data.formats.source import NoSkeletonError, Source, as_source
 
@@ -28,18 +29,12 @@ def read(source: Source | Path | str) -> Clip:
         FormatError: it is not what the format promises; names file and place.
     """
     source = as_source(source)
-    text = source.read()
-    try:
-        content = json.loads(text, parse_constant=_refuse)
-    except json.JSONDecodeError as error:
-        raise FormatError(f"{source}, line {error.lineno}: not JSON, {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{source} is not JSON text: {error}") from error
+    content = json_text.load(source)
     if not isinstance(content, dict) or not {"skeletons", "label"} <= content.keys():
         raise FormatError(f"{source} lacks 'skeletons' or 'label', expected an object with both")
     label = content["label"]
     if type(label) is not int or not 1 <= label <= len(ACTIONS):
-        raise FormatError(f"{source} has the label {str(label)[:60]!r}, expected 1 to {len(ACTIONS)}")
+        raise FormatError(f"{source} has the label '{reprlib.repr(label)}', expected 1 to {len(ACTIONS)}")
     return Clip(_joints(content["skeletons"], source), source.name, "kinect20", label - 1, **_ids_in(source, label))
 
 
@@ -48,7 +43,7 @@ def claims(source: Source) -> bool:
     return bool(_NAME.fullmatch(source.name)) or b'"skeletons"' in source.read()
 
 
-def _ids_in(source: Source, label: int) -> dict[str, int]:
+def _ids_in(source: Source, label: int) -> dict[str, Any]:
     match = _NAME.fullmatch(source.name)
     if not match:
         return {}
@@ -66,7 +61,7 @@ def _joints(skeletons: Any, source: Source) -> np.ndarray:
         raise FormatError(f"{source} has no list of frames under 'skeletons'")
     if not skeletons:
         raise NoSkeletonError(f"{source} holds no frame")
-    joints = _numbers(skeletons)
+    joints = json_text.numbers(skeletons)
     if joints is not None and joints.shape[1:] == (JOINTS, 3):
         return joints[:, None]
     t = next(t for t, frame in enumerate(skeletons) if not _is_frame(frame))
@@ -77,25 +72,8 @@ def _joints(skeletons: Any, source: Source) -> np.ndarray:
 
 
 def _is_frame(frame: Any) -> bool:
-    joints = _numbers(frame)
+    joints = json_text.numbers(frame)
     return joints is not None and joints.shape == (JOINTS, 3)
-
-
-def _numbers(values: Any) -> np.ndarray | None:
-    """Nested lists as float32, or None where they are ragged or hold something else than finite numbers."""
-    try:
-        array = np.array(values)
-    except ValueError:
-        return None
-    if array.dtype.kind not in "if":
-        return None
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
-    return array if np.isfinite(array).all() else None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"it holds {constant}")
 
 
 FORMATS = (Format("nw_ucla", "Northwestern-UCLA Multiview Action3D", ".json", read, "kinect20", claims=claims),)

@@ -6,6 +6,7 @@ normalised them; their formula back to millimetres is undone here, after which b
 
 import re
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def _clip_name(file: PurePath) -> str:
     return "_".join(file.parts[-4:-1])
 
 
-def _ids_in(name: str) -> dict[str, int]:
+def _ids_in(name: str) -> dict[str, Any]:
     match = _NAME.fullmatch(name)
     if not match:
         return {}

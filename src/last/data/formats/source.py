@@ -54,15 +54,36 @@ class Source:
         try:
             stamp = self.path.stat()
             archive = _open_zip(self.path, stamp.st_mtime_ns, os.getpid()) if self.member else None
-            size = archive.getinfo(self.member).file_size if archive else stamp.st_size
+            member = archive.getinfo(self.member) if archive else None
+            size = member.file_size if member else stamp.st_size
             if size > MAX_BYTES:
                 raise FormatError(f"{self} has {size} bytes, expected at most {MAX_BYTES} for one clip")
-            return archive.read(self.member) if archive else self.path.read_bytes()
+            if not archive or not member:
+                return self.path.read_bytes()
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise FormatError(f"cannot read {self}: it is compressed otherwise than by deflate; zip it anew")
+            with archive.open(member) as stream:
+                return stream.read(size)  # without the size, a member unfolds as far as it likes before it is looked at
         except OSError as error:
             raise FormatError(f"cannot read {self}: {error.strerror or error}") from error
-        # Not only damage: an encrypted member, a compression that Python lacks, a name that is not there.
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError) as error:
+        # Not only damage: an encrypted member, a compression that Python lacks, a name that is not there or not text.
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError, UnicodeError) as error:
             raise FormatError(f"cannot read {self}: {error}") from error
+
+    def files(self, suffix: str) -> list["Source"]:
+        """The files of this folder, or folder in a zip, whose names end so, in lower case, in no order.
+
+        Raises:
+            FormatError: there is no such folder or zip, or it is damaged.
+        """
+        try:
+            if self.member:
+                files = _folders(self.path, self.path.stat().st_mtime_ns).get(self.member, [])
+                return [file for file in files if file.member.lower().endswith(suffix)]
+            named = (file for file in self.path.iterdir() if file.name.lower().endswith(suffix))
+            return [Source(file) for file in named if file.is_file()]
+        except OSError as error:
+            raise FormatError(f"cannot read {self}: {error.strerror or error}") from error
 
 
 def as_source(source: "Source | Path | str") -> Source:
@@ -95,3 +116,12 @@ def _open_zip(path: Path, stamp: int, process: int) -> zipfile.ZipFile:
     A replaced file has another stamp, and a forked process must not share the parent's place in the file.
     """
     return zipfile.ZipFile(path)
+
+
+@lru_cache(maxsize=4)
+def _folders(path: Path, stamp: int) -> dict[str, list[Source]]:
+    """The members of a zip by the folder that they lie in, sorted once for all clips of many files."""
+    folders: dict[str, list[Source]] = {}
+    for source, _, _ in list_zip(path, ("",)):
+        folders.setdefault(str(source.file.parent), []).append(source)
+    return folders

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def read(source: Source | Path | str) -> Clip:
     return Clip(joints.transpose(2, 0, 1)[:, None].astype(np.float32), source.name, "utd20", **_ids_in(source.name))
 
 
-def _ids_in(name: str) -> dict[str, int]:
+def _ids_in(name: str) -> dict[str, Any]:
     match = _NAME.fullmatch(name)
     if not match:
         return {}

@@ -1,0 +1,262 @@
+import numpy as np
+import pytest
+import yaml
+from samples_tables import write_unknown_csv
+
+from last.config import ConfigError
+from last.data.clip import FormatError
+from last.data.datasets import load_dataset
+from last.data.formats import FORMATS, find_files, list_clips
+from last.data.own import describe
+from last.data.own_columns import guess_columns
+from last.data.own_description import write_description
+from last.data.own_layout import bones, own_layout, plain_names
+from last.data.synthetic_table import ACTIONS, CLIPS, JOINTS, SUBJECTS, write_csv
+from last.skeleton import load_layout
+
+# Of the fifteen joints, by anatomy.
+BONES = {
+    frozenset(pair)
+    for pair in (
+        *(("spine_base", "spine_shoulder"), ("spine_shoulder", "head")),
+        *(
+            (f"{side}_{outer}", inner if inner.startswith("spine") else f"{side}_{inner}")
+            for side in ("left", "right")
+            for outer, inner in (
+                *(("shoulder", "spine_shoulder"), ("elbow", "shoulder"), ("wrist", "elbow")),
+                *(("hip", "spine_base"), ("knee", "hip"), ("ankle", "knee")),
+            )
+        ),
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "recordings.csv"
+    write_csv(path, np.random.default_rng(0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def unknown(tmp_path_factory):
+    path = tmp_path_factory.mktemp("unknown") / "recordings.csv"
+    return path, write_unknown_csv(path, np.random.default_rng(0))
+
+
+def bones_of(layout, names):
+    return {frozenset((names[v], names[parent])) for v, parent in layout.bones}
+
+
+def test_a_table_in_spanish_is_understood(recordings):
+    data = describe(recordings)
+    told = {key: value for key, value in data.columns.items() if isinstance(value, str)}
+    assert told == {"clip": "toma", "frame": "cuadro", "label": "gesto", "subject": "sujeto"}
+    assert (data.format, data.unused, data.bodies, len(data.clips)) == ("csv", (), 1, CLIPS)
+    assert data.classes == tuple(sorted(ACTIONS.values()))
+    assert data.subjects == SUBJECTS
+    assert data.columns["subjects"] == list(SUBJECTS)
+    assert not data.is_built_in
+    assert data.layout.joints[data.joints.index("HombroIzq")] == "left_hombro"
+    assert len(data.layout.pairs) == 6
+    assert not data.layout.y_down
+    ntu = {own: name for name, own in JOINTS.items()}
+    assert bones_of(data.layout, [ntu[joint] for joint in data.joints]) == BONES
+    assert ntu[data.joints[data.layout.root]].startswith("spine")
+
+
+def test_joints_that_are_mere_numbers_are_joined_by_how_they_move(unknown):
+    path, names = unknown
+    data = describe(path)
+    assert len(names) == len(data.joints) == 15
+    assert len(bones_of(data.layout, names) & BONES) >= 12
+    assert data.layout.pairs == ()
+    assert any("left or right" in reason for reason in data.reasons)
+
+
+def test_the_description_loads_and_reads_every_clip(recordings, tmp_path):
+    sentences = write_description(recordings, "mine", tmp_path)
+    assert "96 clips, 4 classes, 6 subjects, 15 joints in 3 dimensions" in sentences[0]
+    assert any("4 subjects train, the other 2 test" in sentence for sentence in sentences)
+    dataset = load_dataset(str(tmp_path / "mine.yaml"))
+    assert dataset.protocols == ("xsub",)
+    assert dataset.rules["xsub"] == {"train": {"subject": [0, 1, 2, 3]}}
+    listed = list_clips(recordings, formats=[dataset.format])
+    assert len(listed) == CLIPS
+    known, source = listed[0]
+    clip = known.read(source)
+    assert (clip.name, clip.layout, clip.subject) == ("toma001", "mine", 0)
+    assert dataset.classes[clip.label] == "levantar el brazo"
+    header, first = recordings.read_text().splitlines()[:2]
+    cells = dict(zip(header.split(","), first.split(","), strict=True))
+    assert clip.joints[0, 0, dataset.layout.joints.index("cabeza"), 1] == np.float32(cells["Cabeza.Y"])
+
+
+def test_no_file_is_overwritten_and_names_are_plain(recordings, tmp_path):
+    (tmp_path / "mine_layout.yaml").write_text("mine")
+    with pytest.raises(ConfigError, match="is there already"):
+        write_description(recordings, "mine", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine_layout.yaml"]
+    with pytest.raises(ConfigError, match="cannot name a data set"):
+        write_description(recordings, "../mine", tmp_path)
+
+
+def small(path, joints, header, clips, subject=""):
+    """A table of still bodies: a row's numbers are its joints' places, the same in every frame."""
+    lines = [",".join(header)]
+    for name, label in clips:
+        for frame in range(3):
+            told = {"clip": name, "frame": frame, "label": label, "subject": subject, "person": 1}
+            numbers = iter(f"{x:.3f}" for x in joints.ravel())
+            lines.append(",".join(str(told[column]) if column in told else next(numbers) for column in header))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_a_built_in_layout_is_found_by_its_bones(tmp_path):
+    layout = load_layout("penn13")
+    places = {
+        **{"head": (0, 0), "shoulder": (20, 30), "elbow": (28, 60), "wrist": (30, 90)},
+        **{"hip": (12, 95), "knee": (14, 135), "ankle": (15, 175)},
+    }
+    joints = np.array(
+        [
+            np.multiply(places[name.split("_")[-1]], (-1 if name.startswith("left") else 1, 1)) + np.array([300, 100])
+            for name in layout.joints
+        ]
+    )
+    header = ["clip", "frame", "label", *(f"{name}_{axis}" for name in layout.joints for axis in "xy")]
+    path = tmp_path / "poses.csv"
+    small(path, joints, header, [(f"c{i}", "yes" if i % 2 else "no") for i in range(10)])
+    sentences = write_description(path, "mine", tmp_path)
+    text = (tmp_path / "mine.yaml").read_text()
+    assert not (tmp_path / "mine_layout.yaml").exists()
+    assert any("'penn13'" in sentence for sentence in sentences)
+    assert 'joints: "{joint}_{axis}"' in text
+    content = yaml.safe_load(text)
+    assert content["about"]["layout"] == "penn13"
+    assert content["about"]["classes"] == ["no", "yes"]  # words that YAML would take for truth values
+    # Nobody is named, so a fifth of each class is held out.
+    rules = content["protocols"]["holdout"]
+    assert sorted(rules["train"]["name"] + rules["test"]["name"]) == [f"c{i}" for i in range(10)]
+    assert [int(name[1]) % 2 for name in sorted(rules["test"]["name"])].count(0) == 1
+    assert len(rules["test"]["name"]) == 2
+    assert any("too hopeful" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    "style",
+    ["{j}_{a}", "{a}_{j}", "{j}.{A}", "{j}{A}", "{a}{n}", "joint{n}_{a}", "kp_{n}_{a}", "joint{n}{a}", "{j} {a}"],
+)
+@pytest.mark.parametrize("axes", ["xy", "xyz"])
+def test_joints_by_the_names_of_their_columns(style, axes):
+    joints = ("head", "hand", "foot")
+    columns = [style.format(j=j, n=n, a=a, A=a.upper()) for n, j in enumerate(joints) for a in axes]
+    guess = guess_columns(["clip_id", "Frame No", *columns, "max"], [])
+    assert guess is not None
+    assert (len(guess.joints), guess.dimensions, guess.columns["joints"]) == (3, len(axes), columns)
+    assert guess.unused == ("max",)
+
+
+def test_confidences_and_a_joint_a_row():
+    guess = guess_columns(["a_x", "a_y", "a_conf", "b_x", "b_y", "b_conf"], [])
+    assert guess is not None
+    assert (guess.dimensions, guess.columns["confidence"]) == (2, ["a_conf", "b_conf"])
+    rows = [["1", "head", "0", "1", "2"], ["1", "hand", "0", "1", "2"], ["2", "head", "0", "1", "2"]]
+    guess = guess_columns(["frame", "keypoint", "x", "y", "score"], rows)
+    assert guess is not None
+    assert guess.joints == ("head", "hand")
+    assert guess.columns == {
+        **{"frame": "frame", "joint": "keypoint", "joint_names": ["head", "hand"]},
+        **{"joints": ["x", "y"], "confidence": "score"},
+    }
+    assert guess_columns(["time", "speed"], []) is None
+
+
+def test_columns_by_their_content():
+    """Two clips of a class each, three frames; the names say nothing but who 'person' might be."""
+    header = ["p", "q", "r", "person", "s", "a_x", "a_y", "b_x", "b_y"]
+    rows = [
+        [f"take{clip}", str(5 + frame), ("wave", "sit", "wave")[clip], f"P{clip}", "kitchen", *"1234"]
+        for clip in range(3)
+        for frame in range(3)
+    ]
+    guess = guess_columns(header, rows)
+    assert guess is not None
+    ids = {key: value for key, value in guess.columns.items() if key != "joints"}
+    assert ids == {"clip": "p", "frame": "q", "label": "r", "subject": "person"}
+    assert guess.unused == ("s",)
+    for row in rows:
+        row[1] = f"{0.04 * int(row[1]):.2f}"
+    guess = guess_columns(["clip", "time", *header[2:]], rows)
+    assert guess is not None
+    assert (guess.columns.get("frame"), guess.columns["time"]) == (None, "time")
+
+
+def test_names_with_their_side_in_front():
+    names = ["LHand", "elbow.r", "FootLeft", "Mid Hip", "ManoIzq", "left", "j07"]
+    assert plain_names(names) == ("left_hand", "right_elbow", "left_foot", "mid_hip", "left_mano", "left", "j07")
+    assert plain_names(["LHand", "left_hand"]) == ("LHand", "left_hand")
+
+
+def test_bones_keep_their_length():
+    """A hand circles an elbow that circles a hip; a flag moves with the hip at twice the arm's length."""
+    time = np.linspace(0, 6, 50)[:, None]
+    hip = np.hstack([time, 0 * time, 0 * time])
+    elbow = hip + np.hstack([np.cos(time), np.sin(time), 0 * time])
+    hand = elbow + np.hstack([np.cos(3 * time), 0 * time, np.sin(3 * time)])
+    clip = np.stack([hand, hip, elbow, hip + np.array([0, 0, 2])], axis=1)
+    clip[10:20, 0] = np.nan
+    assert {frozenset(bone) for bone in bones([clip], range(4))} == {
+        frozenset({0, 2}),
+        frozenset({1, 2}),
+        frozenset({1, 3}),
+    }
+    made = own_layout("arm", ["hand", "hip", "elbow", "head"], [clip * (1, -1, 1)])
+    assert made.layout.joints[made.layout.root] in {"hip", "elbow"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [("nw_ucla", "nw_ucla_all_sqe.zip"), ("msr_action3d", "msr_action3d_real3d.zip"), ("sbu", "sbu.zip")],
+)
+def test_bones_of_real_bodies_are_found(shared_data, kind, file):
+    found, _ = find_files([shared_data / file], FORMATS[kind])
+    clips = [FORMATS[kind].read(each.source).joints for each in found[:: len(found) // 30]]
+    layout = load_layout(FORMATS[kind].layout)
+    made = own_layout("own", layout.joints, [clip[:, m] for clip in clips for m in range(clip.shape[1])]).layout
+    names = layout.joints
+    assert bones_of(made, names) == bones_of(layout, names)
+
+
+def test_y_points_down_where_the_head_lies_lower():
+    joints = np.array([[[0.0, 2, 0], [0, 1, 0], [0, 0, 0]]])
+    names = ["Head", "Hip", "LeftFoot"]
+    assert not own_layout("a", names, [joints]).layout.y_down
+    assert own_layout("a", names, [-joints]).layout.y_down
+    assert own_layout("a", names, [joints[..., :2]]).layout.y_down  # pixels
+
+
+def test_a_folder_of_tables_whose_folders_are_the_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    for label in ("walk", "run"):
+        (tmp_path / label).mkdir()
+        for i in range(3):
+            header = [f"{joint}_{axis}" for joint in "ab" for axis in "xyz"]
+            small(tmp_path / label / f"{label}{i}.csv", rng.normal(size=(2, 3)), header, [("", "")])
+    data = describe(tmp_path)
+    assert data.classes == ("run", "walk")
+    assert [(clip.name, clip.label) for clip in data.clips][:2] == [("run0", "run"), ("run1", "run")]
+    write_description(tmp_path, "mine", tmp_path)
+    dataset = load_dataset(str(tmp_path / "mine.yaml"))
+    read = [dataset.format.read(source) for _, source in list_clips(tmp_path, formats=[dataset.format])]
+    assert [dataset.classes[clip.label] for clip in read] == ["run"] * 3 + ["walk"] * 3
+
+
+def test_what_cannot_be_described_is_said(tmp_path):
+    with pytest.raises(FormatError, match="does not exist"):
+        describe(tmp_path / "nothing.csv")
+    with pytest.raises(FormatError, match="no table"):
+        describe(tmp_path)
+    (tmp_path / "speeds.csv").write_text("time,speed\n1,2\n")
+    with pytest.raises(FormatError, match=r"no joints .* \(time, speed\)"):
+        describe(tmp_path / "speeds.csv")

@@ -1,0 +1,300 @@
+import json
+
+import numpy as np
+import pytest
+from samples_tables import CLASSES, COLUMNS, LAYOUT, READINGS, SAMPLES
+
+from last.config import ConfigError
+from last.data.clip import FormatError
+from last.data.formats import FORMATS, NoSkeletonError, Reading, Source, list_clips
+from last.data.formats.columns import Columns
+from last.skeleton import Layout
+
+PAIR = Layout("pair", ("a", "b"), (0, 0), 0, 2)
+HEADER = "clip,frame,label,subject,a_x,a_y,b_x,b_y"
+WIDE = {"clip": "clip", "frame": "frame", "label": "label", "subject": "subject"}
+
+
+def written(folder, *lines, name="t.csv", encoding="utf-8"):
+    path = folder / name
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return path
+
+
+def clips_of(path, columns=WIDE, layout=PAIR, classes=("wave", "point"), kind=None):
+    known = FORMATS[kind or path.suffix[1:]].with_reading(Reading(layout, classes, columns))
+    assert known.clips is not None
+    return {name: known.read(Source(path, clip=name)) for name in known.clips(Source(path))}
+
+
+def test_rows_in_any_order_make_clips_whose_gaps_are_missing(tmp_path):
+    path = written(
+        tmp_path,
+        HEADER,
+        "two,7,point,4,1,2,3,4",
+        "one,12,wave,3,12,0.5,,",
+        "two,8,point,4,5,6,7,8",
+        "one,10,wave,3,10,0.25,-1,2e-1",
+        "",
+    )
+    clips = clips_of(path)
+    one, two = clips["one"], clips["two"]
+    nan = np.nan
+    expected = np.array([[[[10, 0.25], [-1, 0.2]]], [[[nan, nan], [nan, nan]]], [[[12, 0.5], [nan, nan]]]], np.float32)
+    np.testing.assert_array_equal(one.joints, expected)
+    assert (one.label, one.subject, one.camera, one.layout, one.parts) == (0, 3, -1, "pair", ())
+    assert one.confidence is None
+    np.testing.assert_array_equal(two.joints[:, 0].reshape(2, 4), [[1, 2, 3, 4], [5, 6, 7, 8]])
+    assert (two.label, two.name) == (1, "two")
+
+
+@pytest.mark.parametrize(("delimiter", "encoding"), [(",", "utf-8-sig"), (";", "utf-8"), ("\t", "utf-8")])
+def test_delimiter_byte_order_mark_and_quotes(tmp_path, delimiter, encoding):
+    lines = ['"clip",frame,label,subject,a_x,a_y,b_x,b_y', '"c ""1"" x",0,wave,1,"1.5",2,3,4']
+    path = written(tmp_path, *(line.replace(",", delimiter) for line in lines), encoding=encoding)
+    (clip,) = clips_of(path).values()
+    assert clip.name == 'c "1" x'
+    np.testing.assert_array_equal(clip.joints.ravel(), [1.5, 2, 3, 4])
+
+
+def test_a_file_is_one_clip_of_its_folders_class_where_no_column_says_otherwise(tmp_path):
+    (tmp_path / "point").mkdir()
+    path = written(tmp_path / "point", "a_x,a_y,b_x,b_y", "1,2,3,4", "5,6,7,8", name="take.5.csv")
+    known = FORMATS["csv"].with_reading(Reading(PAIR, ("wave", "point")))
+    ((_, source),) = list_clips(tmp_path, formats=[known])
+    clip = known.read(source)
+    assert (clip.name, clip.label, clip.frames) == ("take.5", 1, 2)
+    assert known.read(known.source(path)).name == "take.5"
+
+
+def test_bodies_are_told_apart_with_and_without_frame_numbers(tmp_path):
+    rows = ["9,1,1,2,3,4", "4,1,5,6,7,8", "9,2,11,12,13,14", "4,2,15,16,17,18"]
+    path = written(tmp_path, "person,frame,a_x,a_y,b_x,b_y", *rows)
+    for columns in ({"body": "person", "frame": "frame"}, {"body": "person"}):
+        (clip,) = clips_of(path, columns).values()
+        assert clip.joints.shape == (2, 2, 2, 2)
+        np.testing.assert_array_equal(clip.joints[..., 0, 0], [[1, 5], [11, 15]])
+
+
+def test_times_order_rows_without_gaps(tmp_path):
+    path = written(tmp_path, "t,a_x,a_y,b_x,b_y", "0.70,3,0,0,0", "0.033,1,0,0,0", "0.40,2,0,0,0")
+    (clip,) = clips_of(path, {"time": "t"}).values()
+    np.testing.assert_array_equal(clip.joints[:, 0, 0, 0], [1, 2, 3])
+
+
+def test_a_joint_a_row(tmp_path):
+    rows = ["c,0,RB,3,4,0.5", "c,0,RA,1,2,1.0", "c,2,RA,5,6,0.25"]
+    path = written(tmp_path, "clip,frame,marker,X,Y,score", *rows)
+    columns = {
+        **{"clip": "clip", "frame": "frame", "joint": "marker", "joint_names": ["RA", "RB"]},
+        **{"joints": ["X", "Y"], "confidence": "score"},
+    }
+    (clip,) = clips_of(path, columns).values()
+    np.testing.assert_array_equal(clip.joints[:, 0, 0], [[1, 2], [np.nan, np.nan], [5, 6]])
+    np.testing.assert_array_equal(clip.joints[:, 0, 1], [[3, 4], [np.nan, np.nan], [np.nan, np.nan]])
+    assert clip.confidence is not None
+    np.testing.assert_array_equal(clip.confidence[:, 0], [[1, 0.5], [0, 0], [0.25, 0]])
+
+
+def test_columns_by_pattern_list_and_confidence(tmp_path):
+    path = written(tmp_path, "x.a,y.a,x.b,y.b,a.s,b.s", "1,2,3,4,0.5,1")
+    by_pattern = {"joints": "{axis}.{joint}", "confidence": "{joint}.s"}
+    by_list = {"joints": ["x.a", "y.a", "x.b", "y.b"], "confidence": ["a.s", "b.s"]}
+    for columns in (by_pattern, by_list):
+        (clip,) = clips_of(path, columns).values()
+        np.testing.assert_array_equal(clip.joints.ravel(), [1, 2, 3, 4])
+        assert clip.confidence is not None
+        np.testing.assert_array_equal(clip.confidence.ravel(), [0.5, 1])
+
+
+@pytest.mark.parametrize(
+    ("word", "columns", "subject"),
+    [("7", {}, 7), ("7.0", {}, 7), ("S03", {}, 3), ("", {}, -1), ("bert", {"subjects": ["anna", "bert"]}, 1)],
+)
+def test_subjects_are_numbers_or_end_in_one_or_are_listed(tmp_path, word, columns, subject):
+    path = written(tmp_path, HEADER, f"c,0,1,{word},1,2,3,4")
+    clip = clips_of(path, {**WIDE, **columns})["c"]
+    assert (clip.subject, clip.label) == (subject, 1)
+
+
+def test_the_data_s_own_parts(tmp_path):
+    path = written(tmp_path, "split,a_x,a_y,b_x,b_y", "test,1,2,3,4")
+    assert clips_of(path, {"part": "split"})["t"].parts == ("given/test",)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["c,0,wave,1,1,2,3,4", "c,0,wave,1,1,2,3,4"], r"line 3: clip 'c' has the same frame as in line 2"),
+        (
+            ["c,0,wave,1,1,2,3,4", "c,1,point,1,1,2,3,4"],
+            r"line 3: clip 'c' has the label 'point', but 'wave' in line 2",
+        ),
+        (["c,0,wave,1,1,2,3"], r"line 2: found 7 fields, expected 8"),
+        (["c,0,wave,1,1,2,3,4", "c,1,wave,1,1,2,x,4"], r"line 3: column 'b_x' holds 'x', expected a finite number"),
+        (["c,0,wave,1,1,2,inf,4"], r"line 2: column 'b_x' holds 'inf'"),
+        (["c,0,wave,1,1,2,1e39,4"], r"line 2: column 'b_x' holds '1e39'"),
+        (["c,0.5,wave,1,1,2,3,4"], r"line 2: the frame is 0.5, expected a whole number; times go under 'time'"),
+        (["c,0,wave,1,1,2,3,4", "c,100000,wave,1,1,2,3,4"], r"frames 100,001 apart"),
+        (["c,0,jump,1,1,2,3,4"], r"line 2: the label is 'jump', expected a number from 0 or one of 'wave', 'point'"),
+        (["c,0,wave,anna,1,2,3,4"], r"'anna' is no whole number .* columns.subjects"),
+        (["c,0,wave,-1,1,2,3,4"], r"'-1' is no whole number"),
+        (["c,0,wave,9999999999,1,2,3,4"], r"'9999999999' is no whole number"),
+        (["c,0,wave,a1,1,2,3,4", "d,0,wave,b1,1,2,3,4"], r"'a1' and 'b1' end in the same number"),
+        ([",0,wave,1,1,2,3,4"], r"line 2 names no clip"),
+    ],
+)
+def test_faults_name_line_and_column(tmp_path, lines, said):
+    path = written(tmp_path, HEADER, *lines)
+    with pytest.raises(FormatError, match=said) as fault:
+        clips_of(path)
+    assert str(path) in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "said"),
+    [
+        ("a_x,a_y,b_x,c_y", {}, r"no column 'b_y'; its columns are 'a_x', .*Layout 'pair' has 2 joints"),
+        ("a_x,a_x,a_y,b_x,b_y", {}, r"more than one column 'a_x'"),
+        ("a_x,a_y", {"joints": ["a_x", "a_y"]}, r"2 columns of joints, but layout 'pair' has 2 joints .* expected 4"),
+    ],
+)
+def test_a_header_that_does_not_fit(tmp_path, header, columns, said):
+    with pytest.raises(FormatError, match=said):
+        clips_of(written(tmp_path, header, "1" + ",1" * header.count(",")), {**columns, "clip": "a_x"})
+
+
+def test_empty_binary_and_undescribed_files(tmp_path):
+    with pytest.raises(NoSkeletonError, match="no row"):
+        clips_of(written(tmp_path, HEADER))
+    (tmp_path / "empty.csv").write_bytes(b"")
+    with pytest.raises(FormatError, match="is empty"):
+        clips_of(tmp_path / "empty.csv")
+    (tmp_path / "latin.csv").write_bytes(f"{HEADER}\nni\xf1o,0,0,0,1,2,3,4\n".encode("latin1"))
+    with pytest.raises(FormatError, match="not UTF-8 text: byte 0xf1"):
+        clips_of(tmp_path / "latin.csv")
+    with pytest.raises(FormatError, match="last data new"):
+        FORMATS["csv"].read(written(tmp_path, HEADER, "c,0,0,0,1,2,3,4"))
+
+
+def test_a_wrong_mapping_is_said_at_once():
+    with pytest.raises(ConfigError, match=r"unknown key 'clips'"):
+        Columns.of({"clips": "clip"})
+    with pytest.raises(ConfigError, match=r"columns.subjects is 'anna', expected a list"):
+        Columns.of({"subjects": "anna"})
+    with pytest.raises(ConfigError, match=r"columns.clip is \['a'\], expected the name"):
+        Columns.of({"clip": ["a"]})
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    import os
+
+    path = written(tmp_path, HEADER, "c,0,wave,1,1,2,3,4")
+    assert clips_of(path)["c"].joints[0, 0, 0, 0] == 1
+    path.write_text(f"{HEADER}\nc,0,wave,1,9,2,3,4\n")
+    os.utime(path, ns=(1, 1))
+    assert clips_of(path)["c"].joints[0, 0, 0, 0] == 9
+
+
+@pytest.mark.parametrize("kind", ["tsv", "json", "parquet"])
+def test_the_same_rows_make_the_same_clips_in_every_format(tmp_path, kind):
+    from samples_tables import rows
+
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    content = rows(np.random.default_rng(3))
+    names = list(content[0])
+    lines = [",".join("" if row[name] is None else str(row[name]) for name in names) for row in content]
+    expected = clips_of(written(tmp_path, ",".join(names), *lines), COLUMNS, LAYOUT, CLASSES)
+    path = tmp_path / f"t.{kind}"
+    if kind == "tsv":
+        path.write_text("\n".join(line.replace(",", "\t") for line in [",".join(names), *lines]))
+    elif kind == "json":
+        path.write_text(json.dumps(content))
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(content), path)
+    found = clips_of(path, COLUMNS, LAYOUT, CLASSES)
+    assert list(found) == list(expected)
+    for name, clip in found.items():
+        for key in ("label", "subject", "parts", "layout"):
+            assert getattr(clip, key) == getattr(expected[name], key)
+        np.testing.assert_array_equal(clip.joints, expected[name].joints)
+        np.testing.assert_array_equal(clip.confidence, expected[name].confidence)
+
+
+def test_whole_clips_as_json(tmp_path):
+    joints = [[[1, 2], [3, None]], [[5, 6], [7, 8]]]
+    content = {"clips": [{"name": "c", "label": "point", "subject": "S2", "joints": joints}, {"joints": [joints]}]}
+    path = written(tmp_path, json.dumps(content), name="t.json")
+    clips = clips_of(path, {})
+    assert list(clips) == ["c", "t_00001"]
+    np.testing.assert_array_equal(clips["c"].joints[:, 0], np.array([[[1, 2], [3, np.nan]], [[5, 6], [7, 8]]], "f4"))
+    assert (clips["c"].label, clips["c"].subject, clips["c"].confidence) == (1, 2, None)
+    assert (clips["t_00001"].joints.shape, clips["t_00001"].label) == ((1, 2, 2, 2), -1)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[1, 2]", "row 0: found int, expected an object"),
+        ("{}", "neither a list of rows nor 'clips'"),
+        ('{"clips": [{"joints": [[[1, 2], [3]]]}]}', "joints is no array of numbers"),
+        ('{"clips": [{"joints": [[[1, 2]]]}]}', r"shape \(1, 1, 2\), expected \(frames, 2, 2\)"),
+        ('{"clips": [{"joints": [[[1, 2], [3, 4]]], "confidence": [[1, 2]]}]}', "not from 0 to 1"),
+        ('{"clips": [{"joints": [[[1, 2], [3, 4]]], "label": {"a": 1}}]}', "'label' holds dict"),
+        ('[{"a_x": 1, "a_y": 2, "b_x": [3], "b_y": 4}]', "'b_x' holds list"),
+    ],
+)
+def test_faulty_json(tmp_path, content, said):
+    with pytest.raises(FormatError, match=said):
+        clips_of(written(tmp_path, content, name="t.json"), {})
+
+
+def test_npz_with_arrays_under_their_own_and_other_names(tmp_path):
+    joints = np.arange(8, dtype=np.float64).reshape(2, 2, 2)
+    joints[0, 0] = np.nan
+    path = tmp_path / "c.npz"
+    np.savez(path, pose=joints, label=np.array("point"), who=np.int64(4))
+    known = FORMATS["npz"].with_reading(Reading(PAIR, ("wave", "point"), {"joints": "pose", "subject": "who"}))
+    clip = known.read(known.source(path))
+    np.testing.assert_array_equal(clip.joints, joints[:, None])
+    assert (clip.name, clip.label, clip.subject) == ("c", 1, 4)
+    with pytest.raises(FormatError, match=r"no array 'joints'; it has label, pose, who"):
+        FORMATS["npz"].with_reading(Reading(PAIR)).read(path)
+    np.savez(path, joints=joints + np.inf)
+    with pytest.raises(FormatError, match=r"joints\[0, 0, 0\] is infinite|joints\[0, 1, 0\] is infinite"):
+        FORMATS["npz"].with_reading(Reading(PAIR)).read(path)
+
+
+def test_parquet_that_promises_more_than_it_holds_or_words_for_numbers(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    columns = {f"{joint}_{axis}": pa.array(np.zeros(3_000_000, np.float32)) for joint in "ab" for axis in "xy"}
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    with pytest.raises(FormatError, match="promises 3,000,000 rows"):
+        clips_of(path, {"clip": "a_x"})
+    words = pa.table({**{name: [0.5] for name in columns}, "b_y": ["one"]})
+    pq.write_table(words, tmp_path / "w.parquet")
+    with pytest.raises(FormatError, match="column 'b_y' holds string, expected numbers"):
+        clips_of(tmp_path / "w.parquet", {"clip": "a_x"})
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_samples_are_read_from_a_zip_too(tmp_path, kind):
+    import zipfile
+
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    path = SAMPLES[kind](tmp_path, np.random.default_rng(1))
+    known = FORMATS[kind].with_reading(READINGS[kind])
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        archive.write(path, path.name)
+    plain = [known.read(source) for _, source in list_clips(path, formats=[known])]
+    packed = [known.read(source) for _, source in list_clips(tmp_path / "packed.zip", formats=[known])]
+    assert [clip.digest() for clip in packed] == [clip.digest() for clip in plain]
+    assert len(plain) >= 1
