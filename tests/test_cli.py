@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from last.cli import main
+from last.data.store import ClipStore
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--set", "data.frames=8", "--set", "training.warmup_epochs=1"]
@@ -223,6 +224,50 @@ def test_prepare_check_and_show_real_files(call, shared_data, tmp_path):
     assert Path("S001C001P001R001A001.png").exists()
     code, _, err = call("data", "show", "data/ntu60", "--clip", "99")
     assert code == 1 and "no clip '99' in data/ntu60; its 10 clips" in err
+
+
+def test_the_walk_with_ones_own_table_runs(call):
+    # The README's block as it stands, with a clip's name and for one epoch.
+    block = (ROOT / "README.md").read_text().split("## Train on your own recordings")[1].split("```")[1]
+    lines = [shlex.split(line, comments=True) for line in block.splitlines() if line.startswith("last ")]
+    assert [line[1:3] for line in lines[:4]] == [["data", name] for name in ("synthesize", "new", "check", "prepare")]
+    names = {}
+    for line in lines:
+        if line[1] == "predict":
+            assert call(*line[1:])[0] == 1  # there is no clip named CLIP
+            line = [names["clip"] if word == "CLIP" else word for word in line]
+        code, out, err = call(*line[1:], *(["--epochs", "1", *TINY] if line[1] == "train" else []))
+        assert code == 0, err
+        if line[2] == "prepare":
+            assert "96 of 96 clips are now in data/mine" in out
+            names["clip"] = ClipStore.open("data/mine").names()[-1]
+    assert f"clip '{names['clip']}'" in out and "%" in out
+
+
+def test_a_store_is_described_counted_converted_and_exported(call, ucla_like):
+    code, out, _ = call("data", "info", ucla_like.path, "--verify")
+    assert code == 0
+    assert "clips: 60\n" in out and "protocol xview: 40 train, 20 test" in out
+    assert "checksums: those of all files" in out
+    code, out, _ = call("data", "stats", ucla_like.path, "--out", "stats.html")
+    assert code == 0 and "hip_centre" in out and Path("stats.html").stat().st_size > 20_000
+    code, out, _ = call("data", "convert", ucla_like.path, "coco17", "coco")
+    assert code == 0 and "nose: head" in out and len(ClipStore.open("coco")) == 60
+    code, out, _ = call("data", "export", ucla_like.path, "out.pkl", "--format", "pyskl", "--protocol", "xview")
+    assert code == 0 and "40 clips that train and 20 that test in out.pkl" in out
+    code, _, err = call("data", "export", ucla_like.path, "out.pkl", "--format", "pyskl", "--protocol", "xview")
+    assert code == 1 and "out.pkl exists and is not replaced" in err
+
+
+def test_each_step_of_the_cleaning_is_an_option(call, shared_data):
+    raw = shared_data / "ntu_raw"
+    for options, kept in (([], 2), (["--max-bodies", "1"], 1)):
+        assert call("data", "prepare", "ntu60", "--raw", raw, "--workers", 1, "--dtype", "float16", *options)[0] == 0
+        store = ClipStore.open("data/ntu60")
+        assert store.clips["bodies"].max() == kept and store.joints.dtype == "float16"
+    wide = ["--max-spread", "0.01", "--max-implausible", "0.5", "--min-frames", "2"]
+    code, out, _ = call("data", "prepare", "ntu60", "--raw", raw, "--workers", 1, *wide)
+    assert code == 0 and "bodies dropped as too wide" in out
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on(ucla_like, tmp_path):

@@ -191,7 +191,7 @@ class Run:
 
 def settings_of(result: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a result comparable with others: all settings but the seed and those of the machine."""
-    config = result["config"]
+    config = from_dict(result["config"], "a result").to_dict()  # with a default for each setting that is newer
     training = {key: value for key, value in config["training"].items() if key != "seed"}
     data = {key: value for key, value in config["data"].items() if key != "path"}
     return {"model": config["model"], "data": data, "training": training} | {k: result[k] for k in ("weights", "crops")}
