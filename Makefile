@@ -10,6 +10,7 @@ TORCH ?= auto
 EXTRAS ?= dev
 VENV ?= .venv
 BIN := $(VENV)/bin
+READY := $(VENV)/ready-$(EXTRAS)
 
 .PHONY: train test check setup clean
 
@@ -29,9 +30,9 @@ check: setup
 	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs src scripts tests configs
 	$(BIN)/python scripts/tables.py --check
 
-setup: $(VENV)/ready
+setup: $(READY)
 
-$(VENV)/ready: pyproject.toml constraints.txt scripts/install.sh
+$(READY): pyproject.toml constraints.txt scripts/install.sh
 	PYTHON="$(PYTHON)" TORCH="$(TORCH)" EXTRAS="$(EXTRAS)" sh scripts/install.sh "$(VENV)"
 	touch $@
 

@@ -1,4 +1,7 @@
-"""Prepare a data set, with the original's flags. The same as `last data prepare`; one store serves every protocol."""
+"""Prepare a data set, with the original's flags: the same as `last data prepare`.
+
+One store serves every protocol. `--mib FOLDER` also writes what the original's script wrote, such as `train_joint.npy`.
+"""
 
 import sys
 

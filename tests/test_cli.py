@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from last.cli import main
+from last.data.formats import list_clips
 from last.data.store import ClipStore
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -242,6 +243,18 @@ def test_the_walk_with_ones_own_table_runs(call):
             assert "96 of 96 clips are now in data/mine" in out
             names["clip"] = ClipStore.open("data/mine").names()[-1]
     assert f"clip '{names['clip']}'" in out and "%" in out
+
+
+def test_the_originals_preprocessing_also_writes_its_folder(call, shared_data):
+    raw = ["--raw", shared_data / "ntu_raw", "--workers", 1]
+    code, out, err = call("data", "prepare", "--dataset", "ntu60", "--split_type", "xsub", "--mib", "mib", *raw)
+    assert code == 0, err
+    assert "clips that train" in out
+    store = ClipStore.open("data/ntu60")
+    read = {source.name: known.read(source) for known, source in list_clips("mib")}
+    assert {clip.parts for clip in read.values()} == {("given/train",), ("given/test",)}
+    assert len(read) == len(store) == 10
+    assert sorted(clip.label for clip in read.values()) == sorted(clip.label for clip in store)
 
 
 def test_a_store_is_described_counted_converted_and_exported(call, ucla_like):

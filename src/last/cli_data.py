@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from last.config import load_config
+from last.config import ConfigError, load_config
 from last.progress import Reporter
 
 data = App(name="data", help="Get, prepare, convert and look at clips.")
@@ -75,13 +75,14 @@ def prepare(
     min_frames: Positive | None = None,
     max_spread: float | None = None,
     max_implausible: float | None = None,
+    mib: Path | None = None,
 ) -> None:
     """Turn raw files into a store; can be interrupted and goes on where it stopped.
 
     Args:
         dataset: which; see 'last data list', or the path of your own description.
         raw: folders, zip archives or files; <data_root>/raw/<dataset> where not given.
-        protocol: checked only: one store serves every protocol.
+        protocol: checked, and that of --mib; one store serves every protocol.
         data: where the store goes; <data_root>/<dataset> where not given.
         env: machine: local, kaggle or gcp.
         workers: how many; one for each core at hand where not given.
@@ -91,6 +92,7 @@ def prepare(
         min_frames: a body seen in fewer frames is dropped.
         max_spread: a body is implausible in a frame where it is wider than this times its height.
         max_implausible: a body implausible in this fraction of its frames is dropped.
+        mib: also write the streams of the protocol's clips into this folder, as the original's preprocessing did.
     """
     from last.data.datasets import load_dataset, prepare_dataset
 
@@ -125,6 +127,8 @@ def prepare(
     for what, count in sorted(report.cleaned.items()):
         reporter.answer(f"  {what}: {count:,}")
     reporter.answer(f"report: {merged.store_path() / 'report.json'}")
+    if mib is not None:
+        export(merged.store_path(), mib, format="mib", protocol=merged.data.protocol)
 
 
 @data.command
@@ -141,6 +145,8 @@ def synthesize(
     """
     from last.data import synthetic
 
+    if sum(target is not None for target in (out, ntu, csv)) > 1:
+        raise ConfigError("synthesize makes one thing at a time; give one of --out, --ntu and --csv")
     if csv is not None:
         import numpy as np
 
@@ -170,14 +176,16 @@ def convert(store: Path, layout: str, out: Path, /) -> None:
     """
     from last.data.convert import convert_store
     from last.data.store import ClipStore
+    from last.data.store_writer import require_replaceable
     from last.skeleton import load_layout
 
-    opened = ClipStore.open(store)
+    opened, target = ClipStore.open(store), load_layout(layout)
+    replaced = require_replaceable(out, target, opened.classes)
     with reporter.bar("converting") as advance:
-        correspondence = convert_store(opened, load_layout(layout), out, advance)
+        correspondence = convert_store(opened, target, out, advance)
     for line in correspondence.lines():
         reporter.answer(line)
-    reporter.answer(f"{len(opened):,} clips in {out}")
+    reporter.answer(f"{len(opened):,} clips in {out}{_instead(replaced)}")
 
 
 @data.command

@@ -27,7 +27,7 @@ def formats_of(
     """The formats to look for, and the layout, as the options say.
 
     Raises:
-        ConfigError: there is no such data set, format or layout.
+        ConfigError: there is no such data set, format or layout, or two of them contradict each other.
     """
     from last.config import ConfigError
     from last.data.datasets import load_dataset
@@ -35,6 +35,8 @@ def formats_of(
     from last.skeleton import load_layout
 
     if dataset is not None:
+        if format is not None or layout is not None:
+            raise ConfigError("--dataset says format and layout; leave out --format and --layout, or --dataset")
         known = load_dataset(plain_name(dataset))
         return [known.format], known.layout
     if format is not None and format not in FORMATS:
@@ -131,8 +133,10 @@ def stats(store: Path, /, *, out: Path | None = None) -> None:
     """
     from last.data.stats import statistics
     from last.data.store import ClipStore
-    from last.report.data_pictures import tables, write_statistics
+    from last.report.data_pictures import require_picture, tables, write_statistics
 
+    if out is not None:
+        require_picture(out)  # before a long store is counted
     opened = ClipStore.open(store)
     with reporter.bar("counting") as advance:
         counted = statistics(opened, advance)

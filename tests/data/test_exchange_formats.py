@@ -280,6 +280,8 @@ def test_a_layout_of_ones_own_is_read_where_it_is_named(tmp_path, rng, stick: La
         ({"x_train": np.zeros((2, 2, 150)), "y_train": np.zeros((1, 60))}, "shapes"),
         ({"x_train": np.ones((1, 2, 150)), "y_train": np.zeros((1, 60))}, "0 classes in 'y_train'"),
         ({"x_train": np.ones((1, 2, 150)), "y_train": np.ones((1, 60))}, "60 classes in 'y_train'"),
+        ({"x_train": np.ones((1, 2, 150)), "y_train": np.array([3.7])}, "label 3.7 in 'y_train'"),
+        ({"x_train": np.ones((1, 2, 150)), "y_train": np.array([np.nan])}, "label nan in 'y_train'"),
         ({"x_train": np.zeros((0, 2, 150)), "y_train": np.zeros((0, 60))}, "no clip|shapes"),
         ({"x_train": np.array([{}]), "y_train": np.zeros((1, 60))}, "expected plain"),
         ({"joints": np.zeros(3)}, "no 'x_train' and no 'y_train'"),

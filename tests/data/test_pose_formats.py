@@ -230,6 +230,15 @@ def test_alphapose_without_ids_is_tracked(tmp_path):
     assert clip.name == tmp_path.name  # all results have the same file name
 
 
+def test_alphapose_run_without_a_tracker_is_tracked(tmp_path):
+    # As it writes them then, all ids are zero.
+    items = [found(f"{t}.jpg", x + t, idx=[0.0]) for t in (1, 2) for x in ((0, 500) if t == 1 else (500, 0))]
+    clip = alphapose.read(write(tmp_path / "v.json", items))
+    assert clip.joints[:, :, 0, 0].tolist() == [[1, 501], [2, 502]]
+    jump = [found("1.jpg", 0, idx=0), found("2.jpg", 5000, idx=0)]
+    assert alphapose.read(write(tmp_path / "w.json", jump)).bodies == 1
+
+
 def test_alphapose_takes_other_skeletons_by_their_layout(tmp_path, stick):
     path = write(tmp_path / "v.json", [found(0, 0, joints=5), found(1, 1, joints=5)])
     with pytest.raises(FormatError, match=r"has 5 joints, expected 17 \(coco17\); for others pass --layout"):

@@ -99,6 +99,9 @@ def _check_store(
         return
     for file in store.damaged_files():
         findings.add("error", "files of the store are not what was written, by their checksums", file)
+    if known and known.classes != store.classes:
+        example = f"{len(store.classes)} in the store, {len(known.classes)} in '{known.name}'"
+        findings.add("error", "the store has other classes than the data set", example)
     walk = _Pass(findings, stored=True)
     is_half = store.joints.dtype.itemsize < 4
     for done, clip in enumerate(store, 1):
@@ -132,6 +135,7 @@ def _check_raw(
     if not listed and not broken:
         endings = ", ".join(sorted({each.suffix for each in formats}))
         findings.add("error", "there is neither a store nor a file of a known format", f"{path}, none of {endings}")
+        return
     walk = _Pass(findings, stored=False)
     classes = known.classes if known else ()
     layout = layout or (known.layout if known else None)

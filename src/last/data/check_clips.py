@@ -34,8 +34,9 @@ def faults_of(clip: Clip, layout: Layout, stored: bool) -> Iterator[tuple[Severi
     """
     x = clip.joints
     finite = np.isfinite(x).all(axis=-1)
+    known = finite & ~_guesses(clip)
     zero, relative = _zeros(x, layout)
-    shown = (finite & ~zero).any(axis=-1)  # (T, M)
+    shown = (known & ~zero).any(axis=-1)  # (T, M)
     bodies = shown.any(axis=0)  # a body that never shows is a file's padding
 
     if stored and not finite.all():
@@ -49,7 +50,7 @@ def faults_of(clip: Clip, layout: Layout, stored: bool) -> Iterator[tuple[Severi
         yield "warning", "clips show nobody in more than half of their frames"
     if not stored and (shown[..., None] & ~finite).any():
         yield "warning", "clips have gaps (NaN) in joints of bodies that are seen, to be filled or masked"
-    if (~finite.any(axis=0) & bodies[:, None]).any():
+    if (~known.any(axis=0) & bodies[:, None]).any():
         yield "warning", "clips have joints that are never seen"
     if zero[:, bodies].any():
         yield "warning", "clips have joints that are all zero"
@@ -57,16 +58,21 @@ def faults_of(clip: Clip, layout: Layout, stored: bool) -> Iterator[tuple[Severi
         yield "warning", "clips have one frame"
     elif clip.frames < SHORTEST:
         yield "warning", f"clips have fewer than {SHORTEST} frames"
-    if _frozen(np.where((finite & ~zero)[..., None], x, np.nan), relative):
+    if _frozen(np.where((known & ~zero)[..., None], x, np.nan), relative):
         yield "warning", "clips have joints that never move"
     if bodies.sum() > MOST_BODIES:
         yield "warning", f"clips have more than {MOST_BODIES} bodies, of which preparing keeps the most moving"
     seen = shown.mean(axis=0)
     if not stored and ((seen > 0) & (seen < BRIEF)).any():
         yield "warning", f"clips have a body that shows in less than {BRIEF:.0%} of the frames"
-    yield from _units(x[finite], layout.dimensions)
-    if _swapped(x, layout):
+    yield from _units(x[known], layout.dimensions)
+    if _swapped(np.where(known[..., None], x, np.nan), layout):
         yield "warning", "clips have left and right exchanged from one frame to the next"
+
+
+def _guesses(clip: Clip) -> np.ndarray:
+    """Which joints were missing and lie where the cleaning put them, (T, M, V)."""
+    return np.zeros(clip.joints.shape[:3], dtype=bool) if clip.confidence is None else np.isnan(clip.confidence)
 
 
 def _zeros(x: np.ndarray, layout: Layout) -> tuple[np.ndarray, list[int]]:
@@ -99,7 +105,7 @@ def _swapped(x: np.ndarray, layout: Layout) -> bool:
     if not layout.pairs:
         return False
     left, right = np.array(layout.pairs).T
-    x = np.where(np.isfinite(x), x, np.nan).astype(np.float64)
+    x = x.astype(np.float64)
     before, after = x[:-1], x[1:]
 
     def path(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -130,9 +136,10 @@ class Poses:
     def add(self, clip: Clip) -> bool:
         """Take a clip's frames; returns whether its joints fit the layout in number."""
         joints, dimensions = shape = clip.joints.shape[2:]
-        x = clip.joints[:: -(-clip.frames // 4)].astype(np.float64)
+        step = -(-clip.frames // 4)
+        x = clip.joints[::step].astype(np.float64)
         zero = _zeros(x, self.layout)[0] if shape == self._fitting else (x == 0).all(axis=-1)
-        x[zero | ~np.isfinite(x).all(axis=-1)] = np.nan
+        x[zero | ~np.isfinite(x).all(axis=-1) | _guesses(clip)[::step]] = np.nan
         frames = x.reshape(-1, joints, dimensions)
         self._pools.setdefault((joints, dimensions), _Pool(clip.name)).add(frames)
         if shape != self._fitting:

@@ -1,7 +1,8 @@
 """What LAST knows of a data set: its format, layout, classes, protocols, and how to get it."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from last.data.protocols import protocols_of, require_rules
 from last.data.store import ClipStore
 from last.data.store_writer import JointDtype
 from last.skeleton import Layout, load_layout
+
+
+_log = logging.getLogger(__name__)
 
 
 class DataMissingError(FileNotFoundError):
@@ -167,7 +171,7 @@ def prepare_dataset(
 
 
 def open_store(config: Config) -> ClipStore:
-    """The prepared clips of a configuration.
+    """The prepared clips of a configuration; warns where they were cleaned otherwise than prediction would do it.
 
     Raises:
         DataMissingError: there are none; says where it looked and what to do.
@@ -176,7 +180,25 @@ def open_store(config: Config) -> ClipStore:
     path = config.store_path()
     if not path.exists():
         raise DataMissingError(_advice(config))
-    return ClipStore.open(path)
+    store = ClipStore.open(path)
+    cleaned = store.meta["provenance"].get("cleaning")
+    asked = asdict(CleanOptions.from_config(config.data))
+    if isinstance(cleaned, dict):
+        # A network is given the most moving bodies only, so a store may hold more of them than it takes.
+        wrong = [
+            f"data.{key}={cleaned[key]}"
+            for key in asked.keys() & cleaned.keys()
+            if (asked[key] > cleaned[key] if key == "max_bodies" else asked[key] != cleaned[key])
+        ]
+        if wrong:
+            given = " ".join(f"--set {setting}" for setting in sorted(wrong))
+            _log.warning(
+                "%s was prepared with other options than these settings have, with which prediction cleans clips; "
+                "train with %s, or prepare it again",
+                path,
+                given,
+            )
+    return store
 
 
 def _advice(config: Config) -> str:

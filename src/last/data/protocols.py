@@ -174,12 +174,16 @@ def find_protocol(store: ClipStore, protocol: str, dataset: str) -> Protocol:
     """A protocol of a packaged data set, of a person's own configuration, or of the lists that came with the data.
 
     Raises:
-        ProtocolError: there is no such protocol.
+        ProtocolError: there is no such protocol, or the store's rule for it is none.
     """
     if f"{dataset}/{protocol}" in PROTOCOLS:
         return PROTOCOLS[f"{dataset}/{protocol}"]
     own = store.meta["protocols"]
     if protocol in own:
+        try:
+            require_rules({protocol: own[protocol]}, "the store's meta.json")
+        except ConfigError as error:
+            raise ProtocolError(str(error)) from error
         return _of_rules(protocol, own[protocol])
     lists = {part.rpartition("/")[0] for part in store.meta["parts"]}
     if protocol in lists:

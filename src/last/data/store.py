@@ -15,7 +15,7 @@ Nothing in it is executable, so a store of unknown origin is safe to open. Shape
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,18 +93,17 @@ class ClipStore:
             layout = layout_from_dict(meta["layout"], str(path / "meta.json"))
             classes = tuple(str(name) for name in meta["classes"])
             rows, count = int(meta["rows"]), int(meta["clips"])
-            files = set(meta["checksums"])
-            parts = len(meta["parts"])
-        except (KeyError, TypeError, ValueError, ConfigError) as error:
+            _require_kinds(meta)
+        except (KeyError, TypeError, ValueError, OverflowError, ConfigError) as error:
             raise StoreError(
                 f"{path / 'meta.json'} is damaged ({type(error).__name__}: {error}); prepare the data again"
             ) from error
         joints = _map(path / "joints.npy", (rows, len(layout.joints), layout.dimensions), JOINT_DTYPES)
         seen = None
-        if "confidence.npy" in files:
+        if "confidence.npy" in meta["checksums"]:
             seen = _map(path / "confidence.npy", (rows, len(layout.joints)), (np.dtype("u1"),))
         clips = _map(path / "clips.npy", (count,), (CLIP_DTYPE,))
-        _require_sound(clips, path / "clips.npy", rows, len(classes), parts)
+        _require_sound(clips, path / "clips.npy", rows, len(classes), len(meta["parts"]))
         return cls(path, layout, classes, joints, seen, clips, meta)
 
     def __len__(self) -> int:
@@ -178,6 +177,15 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if version != VERSION:
         raise StoreError(f"{path} is a store of version {version}, expected {VERSION}; prepare the data again")
     return meta
+
+
+def _require_kinds(meta: Mapping[str, Any]) -> None:
+    """Refuse a meta.json whose other entries are not what later questions to the store take them for."""
+    for key, kind in (("classes", list), ("parts", list), ("protocols", dict), ("provenance", dict), ("checksums", dict)):
+        if not isinstance(meta[key], kind):
+            raise TypeError(f"'{key}' is {str(meta[key])[:100]}")
+    if not all(isinstance(part, str) for part in meta["parts"]):
+        raise TypeError(f"'parts' is {str(meta['parts'])[:100]}")
 
 
 def _map(file: Path, shape: tuple[int, ...], dtypes: Sequence[np.dtype]) -> np.memmap:

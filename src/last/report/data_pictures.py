@@ -16,6 +16,18 @@ _FILL = SIDES["left"]
 _MOST_NAMED = 60  # classes or subjects; of more, the names would run into each other
 
 
+def require_picture(out: Path) -> str:
+    """The suffix of a file that statistics can be written to.
+
+    Raises:
+        ValueError: it is another than .png or .html.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in (".png", ".html"):
+        raise ValueError(f"cannot write statistics as '{out.name}'; name the file .png for a picture, .html for a page")
+    return suffix
+
+
 def write_statistics(statistics: Statistics, name: str, out: Path) -> None:
     """Write what a store holds for people to look at.
 
@@ -28,9 +40,7 @@ def write_statistics(statistics: Statistics, name: str, out: Path) -> None:
         ValueError: another suffix.
         WriteError: ``out`` cannot be written.
     """
-    suffix = out.suffix.lower()
-    if suffix not in (".png", ".html"):
-        raise ValueError(f"cannot write statistics as '{out.name}'; name the file .png for a picture, .html for a page")
+    suffix = require_picture(out)
     figure = _figure(statistics, name)
     if suffix == ".png":
         write_atomically(out, lambda partial: figure.savefig(partial, format="png", dpi=150))

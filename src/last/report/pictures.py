@@ -33,17 +33,17 @@ def draw_clip(clip: Clip, out: Path, frames: int = 8, layout: Layout | None = No
             ffmpeg), ``.html`` for a player that turns.
         frames: poses in a strip, evenly spread over the clip.
         layout: the skeleton; None loads the one that the clip names.
-        frame_rate: of the recording, in frames a second; a Kinect has 30.
+        frame_rate: of the recording, in frames a second, from 0.1 to 10,000; a Kinect has 30.
 
     Raises:
-        ValueError: another suffix, a clip that does not fit the layout or has no joint, no pose asked for, or a video
-            without ffmpeg.
+        ValueError: another suffix, a clip that does not fit the layout or has no joint, no pose asked for, another
+            frame rate, or a video without ffmpeg.
         WriteError: ``out`` cannot be written.
     """
-    if frames < 1 or frame_rate <= 0:
+    if frames < 1 or not 0.1 <= frame_rate <= 10_000:
         raise ValueError(
             f"clip '{clip.name}' cannot be drawn as {frames} poses at {frame_rate} frames a second; "
-            "ask for at least one pose, and a rate above 0"
+            "ask for at least one pose, and a rate above 0.1 and below 10000"
         )
     layout = layout or load_layout(clip.layout)
     points = as_seen(clip, layout)

@@ -121,7 +121,7 @@ def animation(points: np.ndarray, layout: Layout, frame_rate: float) -> bytes:
     images = [Image.fromarray(image).quantize(32) for image in images_of(points, layout, frame_rate, index)]
     # A GIF counts in hundredths of a second: rounding moments, not durations, keeps the clip's true length.
     moments = np.rint(np.append(index, count) / frame_rate * 100) * 10
-    durations = np.diff(moments).astype(int).tolist()
+    durations = np.diff(moments).clip(max=655_350).astype(int).tolist()  # the longest that a GIF can say
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
     return buffer.getvalue()

@@ -20,7 +20,7 @@ _IMAGE = re.compile(r"(.*?)([0-9]{1,15})(\.[A-Za-z]+)?", re.DOTALL)
 
 
 def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
-    """Read a video's bodies; they are those that ``idx`` tells, or tracked where one lacks it.
+    """Read a video's bodies; they are those that ``idx`` tells, or tracked where it does not tell them apart.
 
     The number at the end of an image's name is that of its frame; one that is left out is a frame without bodies.
 
@@ -51,7 +51,9 @@ def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
     joints, confidence = split_scores(keypoints([item.get("keypoints") for item in items], place), place)
     layout = layout_of(joints, reading or Reading(), LAYOUTS, source)
     ids = [_id(item["idx"], i, source) for i, item in enumerate(items) if "idx" in item]
-    known = ids if len(ids) == len(items) else None
+    # Run without a tracker, AlphaPose gives all bodies the idx 0.
+    is_tracked = len(ids) == len(items) and (len(set(ids)) > 1 or len(set(times)) == len(times))
+    known = ids if is_tracked else None
     return Detections(joints, confidence, times, (min(times), max(times)), known).clip(source, layout)
 
 

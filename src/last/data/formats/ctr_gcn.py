@@ -52,6 +52,8 @@ def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
         if len(hot) != 1:
             raise FormatError(f"{source} is of {len(hot)} classes in 'y_{part}', expected one")
         label = hot[0]
+    if label != label // 1:
+        raise FormatError(f"{source} has the label {label} in 'y_{part}', expected a whole number")
     label, part = label_of(int(label), source), f"given/{part}"
     return Clip(joints, source.name, layout.name, label, confidence=shown(joints), parts=(part,))
 

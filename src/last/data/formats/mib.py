@@ -63,7 +63,7 @@ def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
 
 def clips(source: Source, reading: Reading | None = None) -> list[str]:
     """Names of the clips in an array of joints, in its order."""
-    return list(_open(source).joint.rows)
+    return _open(source).joint.names
 
 
 def claims(source: Source) -> bool:

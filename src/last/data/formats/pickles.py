@@ -8,6 +8,7 @@ seconds, and takes hardly any memory.
 
 import re
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,9 @@ _MAX_NUMBER = 40  # digits; no number in a data set has more
 _KEPT_IN_PLACE = 256  # bytes; shorter strings are copied
 _MAX_KEY = 1 << 60  # larger integers can be chosen to have the same hash, which makes a dictionary slow
 _MAX_COPIED = 8  # times the file's size; what is remembered can be copied again and again
+_MAX_GROWN = 128 << 20  # bytes; an instruction of one byte makes a set of two hundred
+_ENTRY = 100  # bytes that an entry of a dictionary, a set or the memo takes
+_OBJECT = 200  # bytes that a name, or an announced array, takes
 
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)")
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
@@ -70,7 +74,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.copied = 0
+        self.copied = self.grown = 0
 
     @property
     def place(self) -> str:
@@ -116,6 +120,12 @@ class _Machine:
         if self.copied > _MAX_COPIED * len(self.view):
             raise FormatError(f"{self.place}: copies of more than the file itself holds {_MAX_COPIED} times")
 
+    def grow(self, size: int) -> None:
+        """Account for the memory of containers and of what is remembered."""
+        self.grown += size
+        if self.grown > max(_MAX_GROWN, _MAX_COPIED * len(self.view)):
+            raise FormatError(f"{self.place}: containers of more than {self.grown} bytes, more than plain data needs")
+
     # Values.
 
     def put(self, value: Any) -> None:
@@ -154,18 +164,28 @@ class _Machine:
         items, self.stack = self.stack, self.marks.pop()
         return items
 
+    def put_new(self, container: Any) -> None:
+        self.grow(sys.getsizeof(container))
+        self.put(container)
+
     def make_tuple(self, size: int) -> None:
         items = self.stack[-size:]
         if len(items) < size:
             raise FormatError(f"{self.place}: a tuple of {size}, but {len(items)} values are there")
-        self.stack[-size:] = [tuple(items)]
+        del self.stack[-size:]
+        self.put_new(tuple(items))
 
     def extend(self, items: list[Any]) -> None:
         self.target(list).extend(items)
 
     def set_items(self, items: list[Any]) -> None:
         keys = self.plain(items[::2])
+        self.grow(_ENTRY * len(keys))
         self.target(dict).update(zip(keys, items[1::2], strict=True))
+
+    def add_members(self, items: list[Any]) -> None:
+        self.grow(_ENTRY * len(items))
+        self.target(set).update(self.plain(items))
 
     def target(self, kind: type) -> Any:
         if type(self.stack[-1]) is not kind:
@@ -183,6 +203,7 @@ class _Machine:
     def remember(self, key: int) -> None:
         if not 0 <= key < _MAX_KEY:
             raise FormatError(f"{self.place}: remembers something under the number {key}")
+        self.grow(_ENTRY)
         value = self.memo[key] = self.stack[-1]
         if type(value) is _Pending:
             value.memo.append(key)
@@ -194,6 +215,7 @@ class _Machine:
         if maker is None:
             asked = repr(f"{module}.{name}"[:100]) if type(module) is type(name) is str else "what has no name"
             raise FormatError(f"{self.place}: asks for {asked}, which is not plain data; the file is not safe to open")
+        self.grow(_OBJECT)
         self.put(_Name(maker))
 
     def ask_by_stack(self) -> None:
@@ -204,6 +226,7 @@ class _Machine:
         arguments, name = self.stack.pop(), self.stack.pop()
         if type(name) is not _Name or type(arguments) is not tuple:
             raise FormatError(f"{self.place}: makes something by what is no name, or of what are no arguments")
+        self.grow(_OBJECT)
         self.put(name.make(self, *arguments))
 
     def build(self) -> None:
@@ -270,7 +293,7 @@ def _bytes(machine: _Machine, text: Any = b"", encoding: Any = "latin1") -> byte
 def _set(machine: _Machine, items: Any = ()) -> set[Any]:
     if not isinstance(items, (list, tuple)):
         raise FormatError(f"{machine.place}: a set of what is no list")
-    machine.copy(len(items))
+    machine.grow(_ENTRY * len(items))
     return set(machine.plain(list(items)))
 
 
@@ -317,14 +340,14 @@ _BY_LETTER: dict[str, Callable[[_Machine], Any]] = {
     "0": lambda m: m.stack.pop(),
     "1": _Machine.marked,
     "2": lambda m: m.put(m.stack[-1]),
-    "]": lambda m: m.put([]),
+    "]": lambda m: m.put_new([]),
     ")": lambda m: m.put(()),
-    "}": lambda m: m.put({}),
-    "\x8f": lambda m: m.put(set()),
-    "l": lambda m: m.put(m.marked()),
-    "t": lambda m: m.put(tuple(m.marked())),
-    "d": lambda m: (items := m.marked(), m.put({}), m.set_items(items)),
-    "\x91": lambda m: m.put(set(m.plain(m.marked()))),
+    "}": lambda m: m.put_new({}),
+    "\x8f": lambda m: m.put_new(set()),
+    "l": lambda m: m.put_new(m.marked()),
+    "t": lambda m: m.put_new(tuple(m.marked())),
+    "d": lambda m: (items := m.marked(), m.put_new({}), m.set_items(items)),
+    "\x91": lambda m: (items := m.marked(), m.put_new(set()), m.add_members(items)),
     "\x85": lambda m: m.make_tuple(1),
     "\x86": lambda m: m.make_tuple(2),
     "\x87": lambda m: m.make_tuple(3),
@@ -332,7 +355,7 @@ _BY_LETTER: dict[str, Callable[[_Machine], Any]] = {
     "e": lambda m: m.extend(m.marked()),
     "s": lambda m: m.set_items([m.stack.pop(), m.stack.pop()][::-1]),
     "u": lambda m: m.set_items(m.marked()),
-    "\x90": lambda m: (items := m.plain(m.marked()), m.target(set).update(items)),
+    "\x90": lambda m: m.add_members(m.marked()),
     "p": lambda m: m.remember(int(m.digits())),
     "q": lambda m: m.remember(m.number("B")),
     "r": lambda m: m.remember(m.number("<I")),

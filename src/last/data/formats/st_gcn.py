@@ -42,12 +42,14 @@ class Packed:
     Attributes:
         x: (N, C, T, V, M), on the disk.
         labels: a number for each clip, not yet checked.
-        rows: where each name lies.
+        names: of the clips, in the array's order.
+        rows: where each name lies; of a name that repeats, its first.
         part: such as ``given/train``.
     """
 
     x: np.ndarray
     labels: list[Any]
+    names: list[str]
     rows: dict[str, int]
     part: str
 
@@ -75,7 +77,7 @@ def open_packed(source: Source, suffix: str) -> Packed:
     if not len(x) == len(names) == len(numbers):
         raise FormatError(f"{source} holds {len(x)} clips, but {labels} {len(names)} names and {len(numbers)} labels")
     rows = {name: i for i, name in reversed(list(enumerate(names)))}
-    return Packed(x, numbers, dict(reversed(rows.items())), part)
+    return Packed(x, numbers, names, dict(reversed(rows.items())), part)
 
 
 def load_rows(source: Source) -> np.ndarray:
@@ -138,7 +140,7 @@ def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
 
 def clips(source: Source, reading: Reading | None = None) -> list[str]:
     """Names of the clips in an array, in its order."""
-    return list(_open(source).rows)
+    return _open(source).names
 
 
 @opened_once
