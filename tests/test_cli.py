@@ -158,6 +158,8 @@ def test_amp_without_a_gpu_says_what_it_does_instead(call, ucla_like):
         (["train", "--set", "training.seed=inf"], "expected a whole number"),
         (["train", "--set", "training.crop=[0.5"], "expected a list of 2 values"),
         (["train", "--set", "training.rotation=nan,0,0"], "expected a number"),
+        (["data", "check", "x", "--dataset", "ntu60", "--layout", "coco17"], "--dataset says format and layout"),
+        (["data", "synthesize", "--ntu", "x", "--csv", "y.csv"], "one of --out, --ntu and --csv"),
     ],
 )
 def test_bad_usage_exits_with_2(call, arguments, sentence):
@@ -264,8 +266,12 @@ def test_a_store_is_described_counted_converted_and_exported(call, ucla_like):
     assert "checksums: those of all files" in out
     code, out, _ = call("data", "stats", ucla_like.path, "--out", "stats.html")
     assert code == 0 and "hip_centre" in out and Path("stats.html").stat().st_size > 20_000
+    code, out, _ = call("data", "stats", ucla_like.path, "--out", "stats.pdf")
+    assert code == 1 and not out  # known before a long store is counted
     code, out, _ = call("data", "convert", ucla_like.path, "coco17", "coco")
     assert code == 0 and "nose: head" in out and len(ClipStore.open("coco")) == 60
+    code, out, _ = call("data", "convert", ucla_like.path, "coco17", "coco")
+    assert code == 0 and "60 clips in coco, instead of 60 that were there" in out
     code, out, _ = call("data", "export", ucla_like.path, "out.pkl", "--format", "pyskl", "--protocol", "xview")
     assert code == 0 and "40 clips that train and 20 that test in out.pkl" in out
     code, _, err = call("data", "export", ucla_like.path, "out.pkl", "--format", "pyskl", "--protocol", "xview")

@@ -154,12 +154,13 @@ def test_sizes_in_the_text_are_those_of_the_networks(page, costs):
 
 
 def test_recipes_in_the_text_are_those_of_the_files():
-    columns = ("default", "nw_ucla", "synthetic")
+    columns = ("default", "nw_ucla", "few_clips", "pixels", "synthetic")
     recipes = [load_config(recipe=name).training for name in columns]
     rows = {
         cells[0]: cells[1:]
         for line in text(ROOT / "docs/05_training.md").splitlines()
-        if line.startswith("|") and len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 4
+        if line.startswith("|")
+        and len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 1 + len(columns)
     }
     for cells, of in (
         (rows["epochs, batch size"], lambda r: f"{r.epochs}, {r.batch_size}"),
@@ -167,6 +168,6 @@ def test_recipes_in_the_text_are_those_of_the_files():
         (rows["warm-up epochs"], lambda r: f"{r.warmup_epochs}"),
         (rows["EMA"], lambda r: f"{r.ema:g}" if r.ema else "none"),
         (rows["validation part"], lambda r: f"{100 * r.validation:g} %" if r.validation else "none"),
-        (rows["rotation about x, y, z"], lambda r: "{:g}, {:g}, {:g} degrees".format(*r.rotation)),
+        (rows["rotation about x, y, z, degrees"], lambda r: ", ".join(f"{angle:g}" for angle in r.rotation)),
     ):
         assert cells == [of(recipe) for recipe in recipes]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from last.config import load_config, with_overrides
+from last.data.clean import CleanOptions
 from last.data.datasets import DataMissingError, load_dataset, open_store, prepare_dataset
 from last.data.store_writer import StoreWriter
 from last.models.cost import count_parameters
@@ -170,6 +171,24 @@ def test_the_store_lies_under_the_data_root(tmp_path):
         open_store(config)
     with pytest.raises(DataMissingError, match=str(tmp_path / "raw" / "ntu60")):
         prepare_dataset(load_dataset("ntu60"), None, config)
+
+
+@pytest.mark.parametrize(
+    ("cleaning", "warns"),
+    [
+        ({}, False),
+        ({"max_bodies": 4}, False),  # the network takes the first two of them
+        ({"max_bodies": 1}, "--set data.max_bodies=1,"),
+        ({"min_frames": 5, "max_spread": None}, "--set data.max_spread=none --set data.min_frames=5,"),
+    ],
+)
+def test_a_store_that_prediction_would_clean_otherwise_is_told(tmp_path, stick, caplog, cleaning, warns):
+    config = load_config(dataset="ntu60", overrides={"data.path": str(tmp_path / "s")})
+    options = dataclasses.asdict(CleanOptions.from_config(config.data)) | cleaning
+    with StoreWriter(tmp_path / "s", stick, ["x"], provenance={"cleaning": options}):
+        pass
+    open_store(config)
+    assert warns in caplog.text if warns else not caplog.text
 
 
 def test_a_resumed_run_must_stay_what_it_was(run, tmp_path):

@@ -117,7 +117,7 @@ def prepare(
     )
     for reason, count in report.reasons().most_common():
         example = next(record for record in report.left_out if record["reason"] == reason)
-        reporter.answer(f"  left out: {reason}: {count:,}, such as {example['file']}: {example['detail']}")
+        reporter.answer(f"  left out: {reason}: {count:,}, such as: {example['detail']}")
     expected = described.expected if described.expected.get("files") == report.files else {}
     for reason, count in expected.items():
         if reason != "files" and report.reasons()[reason] != count:

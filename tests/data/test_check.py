@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from last.data.check import check
+from last.data.clean import CleanOptions, clean
 from last.data.clip import UNKNOWN, Clip
 from last.data.findings import Finding
 from last.data.formats import Format
@@ -84,6 +85,16 @@ def test_every_fault_of_a_store_is_found_at_once(tmp_path):
         "clips have left and right exchanged from one frame to the next": (1, "clip8"),
         "clips have more than 2 bodies, of which preparing keeps the most moving": (1, "clip9"),
     }
+
+
+def test_a_guess_of_the_cleaning_is_told_as_a_joint_that_was_not_seen(tmp_path):
+    once, never = moving(1), moving(2)
+    once[1:, 0, 7] = np.nan  # held where it was seen, so it does not move
+    never[:, 0, 7] = np.nan  # at its parent's place, which moves
+    cleaned = [clean(Clip(x, f"gap{i}", "ntu", label=0), NTU, CleanOptions())[0] for i, x in enumerate((once, never))]
+    clips = [Clip(x, f"clip{i}", "ntu", label=0) for i, x in enumerate(sound())]
+    path = write_clips(tmp_path / "s", [*clips, *cleaned], classes=1)
+    assert messages(path) == {"clips have joints that are never seen": (1, "gap1")}
 
 
 def test_a_skeleton_relative_to_its_root_is_sound(tmp_path):
@@ -280,6 +291,11 @@ def test_a_split_that_leaks_is_found(tmp_path):
     assert messages(tmp_path / "s", protocol="names").keys() == {m for m in found if "names" in m or "another" in m}
 
 
+def test_a_store_of_another_data_set_is_told(tmp_path):
+    found = messages(write(tmp_path / "s", *sound()), dataset="ntu60")
+    assert found["the store has other classes than the data set"] == (1, "1 in the store, 60 in 'ntu60'")
+
+
 def test_labels_outside_the_classes_of_a_data_set(tmp_path):
     clips = [Clip(moving(i), f"c{i}", "ntu", label=label) for i, label in enumerate((59, 60, UNKNOWN))]
     found = messages(tmp_path, **raw(tmp_path, *clips), dataset="ntu60")
@@ -327,6 +343,12 @@ def test_a_finding_is_a_line_for_people():
 )
 def test_a_place_without_data_is_one_finding(tmp_path, place, message):
     assert messages(tmp_path / place).keys() == {message}
+
+
+def test_of_no_clips_no_class_is_missed(tmp_path):
+    path = tmp_path / "empty"
+    path.mkdir()
+    assert list(messages(path, dataset="ntu60")) == ["there is neither a store nor a file of a known format"]
 
 
 def test_a_file_of_numbers_beyond_reason_is_only_a_finding(tmp_path):

@@ -57,7 +57,7 @@ def test_what_a_step_raises_is_raised():
 
 @needs_signals
 def test_a_killed_worker_is_a_sentence():
-    with pytest.raises(EngineError, match="a worker process died, perhaps for want of memory; run it again"):
+    with pytest.raises(EngineError, match="a worker process died, perhaps for want of memory: run it again"):
         list(run(die, ["a", "b"], 2))
 
 

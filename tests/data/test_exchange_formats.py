@@ -209,6 +209,13 @@ def test_pyskl_lists_become_parts(tmp_path):
     assert (named.label, named.setup, named.camera, named.subject, named.replication) == (3, 1, 2, 3, 1)
 
 
+def test_pyskl_val_is_no_test_where_there_is_one(tmp_path):
+    split = {"train": ["a"], "val": ["b"], "test": ["c"], "xsub_val": ["b"], "val2": ["b"], "test2": ["c"]}
+    rows = [annotation(frame_dir=name) for name in "abc"]
+    clips = every(pyskl, save_pickle(tmp_path / "x.pkl", {"split": split, "annotations": rows}))
+    assert [clip.parts for clip in clips] == [("given/train",), ("xsub/test",), ("given/test", "split2/test")]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -384,6 +391,23 @@ def test_st_gcn_says_what_is_wrong_with_labels(tmp_path, rng, labels, message):
         save_pickle(tmp_path / "train_label.pkl", labels)
     with pytest.raises(FormatError, match=message):
         every(st_gcn, path)
+
+
+def test_a_name_that_repeats_is_listed_again(tmp_path, rng):
+    path = write_st_gcn(tmp_path, rng)
+    save_pickle(tmp_path / "train_label.pkl", (["a", "a"], [3, 4]))
+    assert st_gcn.clips(Source(path)) == ["a", "a"]  # preparing reports the second
+    assert st_gcn.read(Source(path, clip="a")).label == 3
+
+
+def test_bodies_that_play_again_after_their_own_times_keep_all_frames(tmp_path, rng):
+    x = joints(rng, 6, 2)
+    x[:, 0] = x[[0, 1, 2, 3, 0, 1], 0]
+    np.save(tmp_path / "val_data_joint.npy", packed([x], 6, 2))
+    save_pickle(tmp_path / "val_label.pkl", (["a"], [0]))
+    clip = st_gcn.read(tmp_path / "val_data_joint.npy")
+    np.testing.assert_array_equal(clip.joints[:, 1], x[:, 1])
+    assert np.isnan(clip.joints[4:, 0]).all() and not np.isnan(clip.joints[:4, 0]).any()
 
 
 @pytest.mark.parametrize(

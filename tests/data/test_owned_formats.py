@@ -45,14 +45,16 @@ def penn(**change):
     return labels | {"action": "jump_rope"} | change
 
 
-def test_penn_hides_what_is_not_visible(tmp_path):
+def test_penn_has_no_confidence_in_what_is_not_visible(tmp_path):
     visibility = np.ones((4, 13))
-    visibility[2, 5] = 0
+    visibility[2, 5:7] = 0
     content = penn(visibility=visibility, train=1)
+    content["x"][2, 6] = 40  # behind something; joint 5 is out of the picture
     savemat(tmp_path / "0042.mat", content)
     clip = read_clip(tmp_path / "0042.mat")
     assert (clip.name, clip.layout, clip.label, clip.parts) == ("0042", "penn13", 6, ("given/train",))
     assert np.argwhere(np.isnan(clip.joints).any(-1)).tolist() == [[2, 0, 5]]
+    assert clip.confidence is not None and np.argwhere(clip.confidence == 0).tolist() == [[2, 0, 5], [2, 0, 6]]
     np.testing.assert_allclose(clip.joints[3, 0, 2], [content["x"][3, 2], content["y"][3, 2]], rtol=1e-6)
 
 
@@ -62,7 +64,11 @@ def test_penn_hides_what_is_not_visible(tmp_path):
         ({"y": np.ones((4, 12))}, FormatError, r"shapes \(4, 13\), \(4, 12\) and \(4, 13\)"),
         ({"action": "dance"}, FormatError, "of the action 'dance', expected one of baseball_pitch"),
         ({"train": 0}, FormatError, r"'train' is \[0.0\], expected 1 or -1"),
-        ({"visibility": np.zeros((4, 13))}, NoSkeletonError, "shows no joint in its 4 frames"),
+        (
+            {"visibility": np.zeros((4, 13)), "x": np.ones((4, 13)), "y": np.ones((4, 13))},
+            NoSkeletonError,
+            "shows no joint in its 4 frames",
+        ),
     ],
 )
 def test_a_faulty_penn_file_is_a_sentence(tmp_path, change, kind, sentence):
@@ -161,14 +167,14 @@ def test_the_real_archives_are_read_whole(shared_data, name, archive, count, fra
             clips.append(FORMATS[name].read(file.source))
         except NoSkeletonError:
             nobody.append(file.source.name)
-    assert nobody == {"msr_action3d": ["a13_s09_e02"], "penn_action": ["1516"]}.get(name, [])
+    assert nobody == {"msr_action3d": ["a13_s09_e02"]}.get(name, [])
     assert {clip.label for clip in clips} == set(range(len(load_dataset(name).classes)))
     if frames:
         assert (min(clip.frames for clip in clips), max(clip.frames for clip in clips)) == frames
     subjects = Counter(clip.subject for clip in clips)
     assert len(subjects) == {"utd_mhad": 8, "sbu": 21, "msr_action3d": 10, "penn_action": 1}[name]
     if name == "penn_action":
-        assert Counter(clip.parts for clip in clips) == {("given/train",): 1257, ("given/test",): 1068}
+        assert Counter(clip.parts for clip in clips) == {("given/train",): 1258, ("given/test",): 1068}
 
 
 def test_the_authors_normalisation_of_sbu_is_undone(shared_data):

@@ -142,6 +142,11 @@ def test_a_rule_that_is_none_is_a_sentence(rule):
         require_rules({"x": rule}, "mine.yaml")
 
 
+def test_a_rule_that_is_none_in_a_store_of_others_is_a_sentence():
+    with pytest.raises(ProtocolError, match=r"protocol 'own' in the store's meta\.json is 5, expected 'train'"):
+        split(Table(protocols={"own": 5}, subject=[1, 2]), "own", "mine")
+
+
 def test_every_protocol_says_its_rule():
     assert all(protocol.rule for protocol in PROTOCOLS.values())
 

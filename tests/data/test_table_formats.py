@@ -141,6 +141,7 @@ def test_the_data_s_own_parts(tmp_path):
         (["c,0,wave,-1,1,2,3,4"], r"'-1' is no whole number"),
         (["c,0,wave,9999999999,1,2,3,4"], r"'9999999999' is no whole number"),
         (["c,0,wave,a1,1,2,3,4", "d,0,wave,b1,1,2,3,4"], r"'a1' and 'b1' end in the same number"),
+        (["c,0,wave,3.0,1,2,3,4", "d,0,wave,S3,1,2,3,4"], r"'3' and 'S3' end in the same number"),
         ([",0,wave,1,1,2,3,4"], r"line 2 names no clip"),
     ],
 )
@@ -149,6 +150,11 @@ def test_faults_name_line_and_column(tmp_path, lines, said):
     with pytest.raises(FormatError, match=said) as fault:
         clips_of(path)
     assert str(path) in str(fault.value)
+
+
+def test_empty_lines_are_counted(tmp_path):
+    with pytest.raises(FormatError, match=r"line 5: found 7 fields, expected 8"):
+        clips_of(written(tmp_path, "", " ", HEADER, "", "c,0,wave,1,1,2,3"))
 
 
 @pytest.mark.parametrize(
@@ -246,6 +252,10 @@ def test_whole_clips_as_json(tmp_path):
         ('{"clips": [{"joints": [[[1, 2], [3, 4]]], "confidence": [[1, 2]]}]}', "not from 0 to 1"),
         ('{"clips": [{"joints": [[[1, 2], [3, 4]]], "label": {"a": 1}}]}', "'label' holds dict"),
         ('[{"a_x": 1, "a_y": 2, "b_x": [3], "b_y": 4}]', "'b_x' holds list"),
+        (
+            '{"clips": [{"name": "c", "subject": "a1"}, {"name": "d", "subject": "b1"}]}',
+            "'a1' and 'b1' end in the same",
+        ),
     ],
 )
 def test_faulty_json(tmp_path, content, said):
@@ -282,6 +292,16 @@ def test_parquet_that_promises_more_than_it_holds_or_words_for_numbers(tmp_path)
     pq.write_table(words, tmp_path / "w.parquet")
     with pytest.raises(FormatError, match="column 'b_y' holds string, expected numbers"):
         clips_of(tmp_path / "w.parquet", {"clip": "a_x"})
+
+
+def test_parquet_texts_may_be_bytes(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    columns = {"clip": [b"c"], "action": [b"wave"], **{f"{joint}_{axis}": [0.5] for joint in "ab" for axis in "xy"}}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    clips = clips_of(tmp_path / "t.parquet", {"clip": "clip", "label": "action"})
+    assert {name: clip.label for name, clip in clips.items()} == {"c": 0}
 
 
 @pytest.mark.parametrize("kind", SAMPLES)

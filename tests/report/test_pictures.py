@@ -155,6 +155,9 @@ def test_single_joint_is_enough_for_a_picture(tmp_path, suffix):
         (still(pose=FACING * np.nan), "a.png", {}, "no joint in any of its 1 frames"),
         (still(), "a.png", {"frames": 0}, "at least one pose"),
         (still(), "a.gif", {"frame_rate": 0}, "rate above 0"),
+        (still(), "a.gif", {"frame_rate": float("nan")}, "at nan frames a second"),
+        (still(), "a.html", {"frame_rate": float("inf")}, "at inf frames a second"),
+        (still(), "a.gif", {"frame_rate": 1e-9}, "at 1e-09 frames a second"),
     ],
 )
 def test_what_cannot_be_drawn_says_why_and_leaves_no_file(tmp_path, clip, name, options, message):

@@ -16,7 +16,6 @@ from last.data.store import ClipStore
 from last.data.store_writer import JointDtype
 from last.skeleton import Layout, load_layout
 
-
 _log = logging.getLogger(__name__)
 
 
@@ -186,7 +185,7 @@ def open_store(config: Config) -> ClipStore:
     if isinstance(cleaned, dict):
         # A network is given the most moving bodies only, so a store may hold more of them than it takes.
         wrong = [
-            f"data.{key}={cleaned[key]}"
+            f"data.{key}={str(cleaned[key]).lower()}"
             for key in asked.keys() & cleaned.keys()
             if (asked[key] > cleaned[key] if key == "max_bodies" else asked[key] != cleaned[key])
         ]

@@ -181,7 +181,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 def _require_kinds(meta: Mapping[str, Any]) -> None:
     """Refuse a meta.json whose other entries are not what later questions to the store take them for."""
-    for key, kind in (("classes", list), ("parts", list), ("protocols", dict), ("provenance", dict), ("checksums", dict)):
+    kinds = {"classes": list, "parts": list, "protocols": dict, "provenance": dict, "checksums": dict}
+    for key, kind in kinds.items():
         if not isinstance(meta[key], kind):
             raise TypeError(f"'{key}' is {str(meta[key])[:100]}")
     if not all(isinstance(part, str) for part in meta["parts"]):

@@ -52,7 +52,7 @@ def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
     layout = layout_of(joints, reading or Reading(), LAYOUTS, source)
     ids = [_id(item["idx"], i, source) for i, item in enumerate(items) if "idx" in item]
     # Run without a tracker, AlphaPose gives all bodies the idx 0.
-    is_tracked = len(ids) == len(items) and (len(set(ids)) > 1 or len(set(times)) == len(times))
+    is_tracked = len(ids) == len(items) and (any(ids) or len(set(times)) == len(times))
     known = ids if is_tracked else None
     return Detections(joints, confidence, times, (min(times), max(times)), known).clip(source, layout)
 

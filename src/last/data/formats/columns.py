@@ -201,7 +201,7 @@ def facts(texts: Mapping[str, str], columns: Columns, classes: Sequence[str], so
 
 
 def require_distinct(words: Sequence[str], key: str, columns: Columns, source: Source) -> None:
-    """Refuse words that would get the same number, such as subjects ``a1`` and ``b1``.
+    """Refuse words that would get the same number, such as subjects ``a1`` and ``b1``, or ``3`` and ``S3``.
 
     Raises:
         FormatError: two do; names them.
@@ -209,7 +209,8 @@ def require_distinct(words: Sequence[str], key: str, columns: Columns, source: S
     word_of: dict[int, str] = {}
     for word in words:
         number = number_of(word, key, columns, str(source))
-        if not _is_whole(word) and word_of.setdefault(number, word) != word:
+        same = str(number) if _is_whole(word) else word  # 3.0 is 3
+        if word_of.setdefault(number, same) != same:
             raise FormatError(
                 f"{source}: the {key}s {word_of[number][:40]!r} and {word[:40]!r} end in the same number; list them "
                 f"under columns.{key}s"

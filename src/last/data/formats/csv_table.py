@@ -7,7 +7,7 @@ import csv
 import io
 from collections.abc import Iterator
 from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,10 +82,12 @@ def _rows(source: Source) -> Iterator[tuple[int, list[str]]]:
     try:
         with io.TextIOWrapper(_open(source), encoding="utf-8-sig", newline="") as text:
             lines = iter(partial(text.readline, _MAX_LINE), "")
-            first = next((line for line in lines if line.strip()), None)
-            if first is None:
+            blank = 0
+            while (first := next(lines, "")) and not first.strip():
+                blank += 1
+            if not first:
                 raise FormatError(f"{source} is empty, expected a line of column names")
-            reader = csv.reader(chain([first], lines), delimiter=_delimiter(first))
+            reader = csv.reader(chain(repeat("\n", blank), [first], lines), delimiter=_delimiter(first))
             width = 0
             for row in reader:
                 if not row:

@@ -14,7 +14,7 @@ import numpy as np
 
 from last.data.clip import Clip, FormatError
 from last.data.formats import json_text
-from last.data.formats.columns import Columns, described, plan
+from last.data.formats.columns import NUMBERED, Columns, described, plan, require_distinct
 from last.data.formats.format import Format, Reading
 from last.data.formats.source import NoSkeletonError, Source, as_source
 from last.data.formats.table import Table, clip_in, clip_names, stamp
@@ -54,8 +54,14 @@ def clips(source: Source, reading: Reading | None = None) -> list[str]:
     Raises:
         FormatError: it is not such a file; names file and place.
     """
-    content = _load(Source(source.path, source.member), stamp(source), *described(reading or Reading(), source))
-    return clip_names(content) if isinstance(content, Table) else list(content)
+    columns, layout = described(reading or Reading(), source)
+    content = _load(Source(source.path, source.member), stamp(source), columns, layout)
+    if isinstance(content, Table):
+        return clip_names(content)
+    for key in NUMBERED:
+        name = columns.entry(key)
+        require_distinct([_cell(record.get(name), source, name) for record in content.values()], key, columns, source)
+    return list(content)
 
 
 def claims(source: Source) -> bool:

@@ -176,7 +176,10 @@ def _texts(array: "pa.Array") -> list[str]:
     if isinstance(array, pa.DictionaryArray):
         values = _texts(array.dictionary)
         return ["" if i is None else values[i] for i in array.indices.to_pylist()]
-    return ["" if value is None else str(value).strip() for value in array.to_pylist()]
+    values = array.to_pylist()
+    # Some writers leave texts as bytes.
+    values = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
+    return ["" if value is None else str(value).strip() for value in values]
 
 
 FORMATS = (Format("parquet", "a table of one's own, .parquet", ".parquet", read, clips=clips, takes_reading=True),)

@@ -20,7 +20,9 @@ ACTIONS = (
 
 
 def read(source: Source | Path | str) -> Clip:
-    """Read one file; a joint that is not visible is NaN and has no confidence.
+    """Read one file; the annotators' place of a joint that is not visible has no confidence.
+
+    Out of the picture they left it in the corner: such a joint is missing.
 
     Raises:
         NoSkeletonError: no frame shows a joint.
@@ -41,10 +43,10 @@ def read(source: Source | Path | str) -> Clip:
     if trains.tolist() not in ([1], [-1]):
         raise FormatError(f"{source}: 'train' is {trains.tolist()}, expected 1 or -1")
     confidence = (visibility > 0).astype(np.float32)[:, None]
-    if not confidence.any():
-        raise NoSkeletonError(f"{source} shows no joint in its {len(x)} frames")
     joints = np.stack([x, y], axis=-1).astype(np.float32)[:, None]
-    joints[confidence == 0] = np.nan
+    joints[(confidence == 0) & (joints <= 1).all(-1)] = np.nan
+    if np.isnan(joints).all():
+        raise NoSkeletonError(f"{source} shows no joint in its {len(x)} frames")
     part = "given/train" if trains[0] == 1 else "given/test"
     return Clip(joints, source.name, "penn13", ACTIONS.index(action), confidence=confidence, parts=(part,))
 

@@ -25,7 +25,8 @@ _MAX_NUMBER = 40  # digits; no number in a data set has more
 _KEPT_IN_PLACE = 256  # bytes; shorter strings are copied
 _MAX_KEY = 1 << 60  # larger integers can be chosen to have the same hash, which makes a dictionary slow
 _MAX_COPIED = 8  # times the file's size; what is remembered can be copied again and again
-_MAX_GROWN = 128 << 20  # bytes; an instruction of one byte makes a set of two hundred
+_MAX_GROWN = 64 << 20  # bytes; an instruction of one byte makes a set of two hundred
+_MAX_GROWTH = 16  # times the file's size, where that is more; clips of a single frame take ten
 _ENTRY = 100  # bytes that an entry of a dictionary, a set or the memo takes
 _OBJECT = 200  # bytes that a name, or an announced array, takes
 
@@ -123,7 +124,7 @@ class _Machine:
     def grow(self, size: int) -> None:
         """Account for the memory of containers and of what is remembered."""
         self.grown += size
-        if self.grown > max(_MAX_GROWN, _MAX_COPIED * len(self.view)):
+        if self.grown > max(_MAX_GROWN, _MAX_GROWTH * len(self.view)):
             raise FormatError(f"{self.place}: containers of more than {self.grown} bytes, more than plain data needs")
 
     # Values.

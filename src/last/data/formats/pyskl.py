@@ -3,9 +3,11 @@
 ``{"split": {list: [frame_dir]}, "annotations": [annotation]}``, or the annotations alone. An annotation has
 ``frame_dir`` (its name), ``label``, ``total_frames``, ``keypoint`` (M, T, V, C), and in 2D ``keypoint_score``
 (M, T, V). Of the lists, ``xsub_train`` and ``xsub_val`` become parts ``xsub/train`` and ``xsub/test``, plain ``train``
-and ``test`` those of ``given``; others are passed over. Shapes: T frames, M bodies, V joints, C coordinates.
+and ``test`` those of ``given``; others are passed over, and so is a ``val`` beside a ``test``. Shapes: T frames, M
+bodies, V joints, C coordinates.
 """
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from last.data.formats.container import chosen, is_name, label_of, layout_of, op
 from last.data.formats.format import Format, Reading
 from last.data.formats.ntu import ids_in
 from last.data.formats.source import Source, as_source
+
+_LIST_TO_CHOOSE_BY = re.compile(r"val(\d*)$")  # settings, where another list tests
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def _open(source: Source) -> _Annotations:
     parts = defaultdict(list)
     for list_name, names in split.items():
         part = part_of(list_name) if is_name(list_name) else None
-        if part is None:
+        if part is None or _LIST_TO_CHOOSE_BY.sub(r"test\1", list_name) in split.keys() - {list_name}:
             continue
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
             raise FormatError(f"{source}: the list '{list_name}' under 'split' holds what are no names")

@@ -1,7 +1,7 @@
 """The arrays of ST-GCN (Yan et al., AAAI 2018), 2s-AGCN (Shi et al., CVPR 2019) and their many successors.
 
 ``train_data.npy`` or ``train_data_joint.npy``, (N, C, T, V, M), beside ``train_label.pkl``, which holds the names and
-the labels. ST-GCN pads clips with zeros, 2s-AGCN by playing them again from their start; neither padding is read.
+the labels. ST-GCN pads clips with zeros, 2s-AGCN by playing each body again from its start; neither padding is read.
 Kinetics-skeleton is 2D: its third channel is the confidence, and its y points up, which is turned down again.
 Shapes: N clips, C channels, T frames, V joints, M bodies.
 """
@@ -135,7 +135,7 @@ def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
     is_looped = source.file.name.lower().endswith("_joint.npy")
     source = chosen(source, packed.rows)
     values = row_of(packed.x, packed.rows[source.name])
-    return clip_in(packed, source, values[: _length(values[:, 0])] if is_looped else values, reading)
+    return clip_in(packed, source, _played_once(values) if is_looped else values, reading)
 
 
 def clips(source: Source, reading: Reading | None = None) -> list[str]:
@@ -146,6 +146,14 @@ def clips(source: Source, reading: Reading | None = None) -> list[str]:
 @opened_once
 def _open(source: Source) -> Packed:
     return open_packed(source, "_data_joint.npy" if source.file.name.lower().endswith("_joint.npy") else "_data.npy")
+
+
+def _played_once(values: np.ndarray) -> np.ndarray:
+    """Values (T, M, V, C) with each body zero from where it plays again."""
+    values = values.copy()
+    for body in np.moveaxis(values, 1, 0):
+        body[_length(body) :] = 0
+    return values
 
 
 def _length(body: np.ndarray) -> int:
