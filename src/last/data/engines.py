@@ -82,8 +82,8 @@ def _run_processes(work: Work[Step], tasks: Sequence[Sequence[Step]], workers: i
             yield
     except BrokenProcessPool as error:
         raise EngineError(
-            "a worker process died, perhaps for want of memory: run it again to go on, with fewer workers; or the program "
-            "that called this has no 'if __name__ == \"__main__\":', which each worker would run anew"
+            "a worker process died, perhaps for want of memory: run it again to go on, with fewer workers; or the "
+            "program that called this has no 'if __name__ == \"__main__\":', which each worker would run anew"
         ) from error
     finally:
         held.close()
