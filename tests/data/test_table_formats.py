@@ -6,7 +6,7 @@ from samples_tables import CLASSES, COLUMNS, LAYOUT, READINGS, SAMPLES
 
 from last.config import ConfigError
 from last.data.clip import FormatError
-from last.data.formats import FORMATS, NoSkeletonError, Reading, Source, list_clips
+from last.data.formats import FORMATS, NoSkeletonError, Reading, Source, find_files, list_clips
 from last.data.formats.columns import Columns
 from last.skeleton import Layout
 
@@ -318,3 +318,27 @@ def test_samples_are_read_from_a_zip_too(tmp_path, kind):
     packed = [known.read(source) for _, source in list_clips(tmp_path / "packed.zip", formats=[known])]
     assert [clip.digest() for clip in packed] == [clip.digest() for clip in plain]
     assert len(plain) >= 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz", "json"])
+def test_files_of_one_name_in_class_folders_are_clips_of_their_own(tmp_path, kind):
+    joints = {"wave": np.full((3, 2, 2), 1.0), "point": np.full((3, 2, 2), 2.0)}
+    for label, values in joints.items():
+        folder = tmp_path / label
+        folder.mkdir()
+        if kind == "csv":
+            rows = [",".join(map(str, frame.ravel())) for frame in values]
+            written(folder, "a_x,a_y,b_x,b_y", *rows, name="001.csv")
+        elif kind == "npz":
+            np.savez(folder / "001.npz", joints=values)
+        else:
+            (folder / "001.json").write_text(json.dumps({"clips": [{"name": "001", "joints": values.tolist()}]}))
+    known = FORMATS[kind].with_reading(Reading(PAIR, ("wave", "point"), {}))
+    found, unlisted = find_files([tmp_path], known)
+    assert not unlisted
+    clips = {file.source.name: known.read(file.source) for file in found}
+    assert [clip.name for clip in clips.values()] == ["point_001", "wave_001"]
+    assert {name: (clip.label, clip.joints[0, 0, 0, 0]) for name, clip in clips.items()} == {
+        "wave_001": (0, 1.0),
+        "point_001": (1, 2.0),
+    }

@@ -1,5 +1,6 @@
 """File formats of skeleton data: each module reads one or a few of a kind, and this table lists them."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,7 +194,22 @@ def _clips_of(files: Iterable[Found], known: Format) -> tuple[list[Found], dict[
             found += [replace(file, source=replace(file.source, clip=name)) for name in known.clips(file.source)]
         except FormatError as error:
             unlisted[file.source.path] = str(error)
-    return found, unlisted
+    return _told_apart(found, known) if known.takes_reading else found, unlisted
+
+
+def _told_apart(found: Sequence[Found], known: Format) -> list[Found]:
+    """Clips that are named after their files, with the folder's name before it where another file has the same.
+
+    So do people's own files lie: ``wave/001.csv`` and ``point/001.csv``.
+    """
+    count = Counter(file.source.name for file in found)
+    apart = []
+    for file in found:
+        source, folder = file.source, file.source.file.parent.name
+        if folder and count[source.name] > 1 and source.name == known.name_of(source.file):
+            file = replace(file, source=replace(source, clip=f"{folder}_{source.name}"))
+        apart.append(file)
+    return apart
 
 
 def _joined(files: Iterable[Found], known: Format) -> Iterator[Found]:

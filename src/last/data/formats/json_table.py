@@ -37,9 +37,10 @@ def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
     content = _load(Source(source.path, source.member), stamp(source), columns, layout)
     if isinstance(content, Table):
         return clip_in(content, source, reading)
-    if source.name not in content:
+    # Named after its folder too, where another file has the same name, but not in the file itself.
+    record = content.get(source.name, content.get(source.file.stem))
+    if record is None:
         raise FormatError(f"{source} is not among its clips; the first is '{next(iter(content))[:60]}'")
-    record = content[source.name]
     joints, confidence = record.get(columns.entry("joints")), record.get(columns.entry("confidence"))
     if joints in ([], None):
         raise NoSkeletonError(f"{source} has no '{columns.entry('joints')}'")

@@ -4,7 +4,7 @@ Shapes: R rows, T frames, M bodies, V joints, C coordinates.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -185,7 +185,9 @@ def clip_in(table: Table, source: Source, reading: Reading) -> Clip:
     Raises:
         FormatError: it is not there, or contradicts itself.
     """
-    return table.clip(source.name if table.columns.clip else table.source.name, reading.classes)
+    if table.columns.clip:
+        return table.clip(source.name, reading.classes)
+    return replace(table.clip(table.source.name, reading.classes), name=source.name)
 
 
 def stamp(source: Source) -> int:
