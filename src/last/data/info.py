@@ -80,5 +80,6 @@ def _sizes(store: ClipStore, protocol: str, dataset: str) -> str:
 
 def _in_words(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {part}" for key, part in value.items())
+        # Lists within, of the columns of a table, are long and of little interest.
+        return ", ".join(f"{key} {len(part) if isinstance(part, list) else part}" for key, part in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

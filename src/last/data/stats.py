@@ -17,7 +17,9 @@ _BLOCK = 1 << 14  # rows read at a time, 5 MB of 25 joints: they stay in a proce
 
 @dataclass(frozen=True)
 class Statistics:
-    """Distributions of a store, in the unit of its joints; joints whose places are guesses count as missing only.
+    """Distributions of a store, in the unit of its joints.
+
+    Heights, places and extent go by all joints, the rest by those whose places are no guesses.
 
     Attributes:
         layout: of the joints.

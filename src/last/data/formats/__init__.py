@@ -74,8 +74,6 @@ FORMATS: dict[str, Format] = {
     )
 }
 
-_SUFFIXES = ", ".join(f"{f.suffix} ({f.name})" for f in FORMATS.values())
-
 
 def read_clip(path: Path | str) -> Clip:
     """Read the first clip of a file whose format its name and content tell.
@@ -100,10 +98,11 @@ def list_clips(
     Raises:
         FormatError: the path does not exist or is a damaged file or zip, or it holds no such clip.
     """
-    path = Path(path)
+    path, formats = Path(path), list(formats)
     listed, broken = find_clips(path, formats)
     if not listed:
-        raise FormatError(next(iter(broken.values()), f"no clip in {path}; files of clips end in {_SUFFIXES}"))
+        suffixes = ", ".join(f"{known.suffix} ({known.name})" for known in formats)
+        raise FormatError(next(iter(broken.values()), f"no clip in {path}; files of clips end in {suffixes}"))
     chosen = [pair for pair in listed if clip is None or pair[1].name == clip]
     if not chosen:
         raise FormatError(f"no clip '{clip}' in {path}; the first of {len(listed):,} is '{listed[0][1].name}'")

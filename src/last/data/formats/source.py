@@ -80,7 +80,8 @@ class Source:
             if self.member:
                 files = _folders(self.path, self.path.stat().st_mtime_ns).get(self.member, [])
                 return [file for file in files if file.member.lower().endswith(suffix)]
-            named = (file for file in self.path.iterdir() if file.name.lower().endswith(suffix))
+            names = _names(self.path, self.path.stat().st_mtime_ns)
+            named = (self.path / name for name in names if name.lower().endswith(suffix))
             return [Source(file) for file in named if file.is_file()]
         except OSError as error:
             raise FormatError(f"cannot read {self}: {error.strerror or error}") from error
@@ -116,6 +117,12 @@ def _open_zip(path: Path, stamp: int, process: int) -> zipfile.ZipFile:
     A replaced file has another stamp, and a forked process must not share the parent's place in the file.
     """
     return zipfile.ZipFile(path)
+
+
+@lru_cache(maxsize=4)
+def _names(folder: Path, stamp: int) -> list[str]:
+    """What lies in a folder, listed once for all clips of many files."""
+    return [file.name for file in folder.iterdir()]
 
 
 @lru_cache(maxsize=4)
