@@ -1,3 +1,4 @@
+import csv
 import json
 import shlex
 import signal
@@ -7,6 +8,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from last.cli import main
@@ -257,6 +259,44 @@ def test_the_originals_preprocessing_also_writes_its_folder(call, shared_data):
     assert {clip.parts for clip in read.values()} == {("given/train",), ("given/test",)}
     assert len(read) == len(store) == 10
     assert sorted(clip.label for clip in read.values()) == sorted(clip.label for clip in store)
+
+
+def test_class_folders_of_files_of_one_name_go_from_new_to_predict(call, tmp_path):
+    rng = np.random.default_rng(0)
+    for label in ("wave", "squat"):
+        (tmp_path / "own" / label).mkdir(parents=True)
+        for i in range(5):
+            rows = rng.normal(size=(12, 15))
+            text = [",".join(f"{joint}_{axis}" for joint in "abcde" for axis in "xyz")]
+            (tmp_path / "own" / label / f"rec{i}.csv").write_text(
+                "\n".join([*text, *(",".join(map(str, row)) for row in rows)]) + "\n"
+            )
+    assert call("data", "new", "own", "--name", "mine")[0] == 0
+    code, out, _ = call("data", "prepare", "mine.yaml", "--raw", "own", "--workers", 1)
+    assert code == 0 and "10 of 10 clips" in out
+    code, _, err = call("train", "--dataset", "mine.yaml", "--run", "first", "--epochs", "1", *TINY)
+    assert code == 0 and "8 clips to train, 0 to validate, 2 to test" in err
+
+
+def test_recordings_to_be_named_need_neither_labels_nor_known_people(call, tmp_path):
+    assert call("data", "synthesize", "--csv", "recordings.csv")[0] == 0
+    assert call("data", "new", "recordings.csv", "--name", "mine")[0] == 0
+    assert call("data", "prepare", "mine.yaml", "--raw", "recordings.csv")[0] == 0
+    assert call("train", "--dataset", "mine.yaml", "--run", "first", "--epochs", "1", *TINY)[0] == 0
+    with Path("recordings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name, change in {
+        "nothing_said.csv": lambda row: {k: v for k, v in row.items() if k not in ("gesto", "sujeto")},
+        "strangers.csv": lambda row: row | {"gesto": "otra cosa", "sujeto": "Zoe"},
+    }.items():
+        new = [change(row) for row in rows if row["toma"] in ("toma001", "toma002")]
+        with Path(name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, new[0])
+            writer.writeheader()
+            writer.writerows(new)
+        code, out, err = call("predict", "runs/first", name)
+        assert code == 0, err
+        assert "clip 'toma001'" in out and "clip 'toma002'" in out
 
 
 def test_a_store_is_described_counted_converted_and_exported(call, ucla_like):

@@ -17,6 +17,7 @@ from last.data.batches import DeviceClips, Pipeline
 from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
 from last.data.formats import Reading
+from last.data.formats.columns import joints_alone
 from last.evaluate import predict
 from last.models import create_model
 from last.skeleton import Layout, layout_from_dict
@@ -102,7 +103,7 @@ class Recognizer:
         try:
             self.layout = layout_from_dict(description["layout"], str(weights))
             self.classes = tuple(map(str, description["classes"]))
-            self.reading = Reading(self.layout, self.classes, description.get("columns", {}))
+            self.reading = Reading(self.layout, self.classes, joints_alone(description.get("columns", {})))
             config = from_dict({"model": description["model"], "data": description["data"]}, str(weights))
         except KeyError as error:
             raise CheckpointError(f"{weights} does not say its {error}; it was not written by 'last train'") from error

@@ -10,6 +10,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,6 @@ def layout_from_dict(content: Mapping[str, Any], source: str) -> Layout:
         raise ConfigError(f"{source}: {error}") from error
 
 
-@cache
 def load_layout(name: str) -> Layout:
     """A built-in layout by name, or one from the user's YAML file.
 
@@ -166,6 +166,12 @@ def load_layout(name: str) -> Layout:
         ConfigError: there is no such layout, or its file is wrong.
     """
     path = find("layout", name)
+    return _load(path.absolute(), path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@cache
+def _load(path: Path, stamp: int) -> Layout:
+    """Read once for many clips, and again when the file has changed."""
     return layout_from_dict(read_yaml(path), str(path))
 
 

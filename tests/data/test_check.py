@@ -149,7 +149,7 @@ def test_joints_in_another_order_than_the_layout_has(tmp_path, name):
         clips = [x * (1, -1, 1) for x in clips]
     found = messages(write(tmp_path / "s", *[x.astype(np.float32) for x in clips]))
     scattered = "joints hardly hang together as layout 'ntu' has them, perhaps in another order"
-    flipped = "heads are below the feet: y points the other way than the layout has it"
+    flipped = "heads are below the feet: y points the other way than the layout's y_down says"
     if name == "head and feet exchanged":
         assert found == {flipped: (10, "clip0")}
     else:
@@ -173,7 +173,9 @@ def test_the_layout_that_fits_better_is_named(tmp_path):
 @pytest.mark.parametrize(("axes", "axis"), [((0, 2, 1), "z"), ((1, 0, 2), "x")])
 def test_bodies_that_do_not_stand_along_y(tmp_path, axes, axis):
     path = write(tmp_path / "s", *[x[..., axes] for x in sound()])
-    assert messages(path) == {f"bodies stand along {axis}, where y is expected to be upright": (10, "clip0")}
+    assert messages(path) == {
+        f"bodies stand along {axis}, where y is expected to be upright; name the axes in another order": (10, "clip0")
+    }
 
 
 def test_one_who_lies_down_is_no_axis_turned(tmp_path):

@@ -208,11 +208,16 @@ class _Pool:
 def _axes_of(directions: np.ndarray) -> dict[str, np.ndarray]:
     """Faults of the axes, each with the clips that have it, for directions from feet to head (clips, C)."""
     faults = {
-        "heads are below the feet: y points the other way than the layout has it": directions[:, 1] < -0.5,
-        "bodies stand along x, where y is expected to be upright": np.abs(directions[:, 0]) > 0.8,
+        "heads are below the feet: y points the other way than the layout's y_down says": directions[:, 1] < -0.5,
+        "bodies stand along x, where y is expected to be upright; name the axes in another order": np.abs(
+            directions[:, 0]
+        )
+        > 0.8,
     }
     if directions.shape[1] == 3:
-        faults["bodies stand along z, where y is expected to be upright"] = np.abs(directions[:, 2]) > 0.8
+        faults["bodies stand along z, where y is expected to be upright; name the axes in another order"] = (
+            np.abs(directions[:, 2]) > 0.8
+        )
     return {fault: clips for fault, clips in faults.items() if clips.any()}
 
 

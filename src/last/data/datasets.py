@@ -205,10 +205,14 @@ def _advice(config: Config) -> str:
     found = f"no prepared clips of '{name}' at {path.absolute()}"
     if name == "synthetic":
         return f"{found}. Make them: last data synthesize --out {path}"
-    try:
-        obtain = load_dataset(name).obtain
-    except ConfigError:
-        obtain = "the data set is your own"
+    if name not in available("data"):
+        return (
+            f"{found}.\n"
+            f"  Prepare them:       last data prepare {name}.yaml --raw FILE_OR_FOLDER --data {path}, by the path of "
+            "your own description\n"
+            "  Prepared elsewhere: add --data FOLDER"
+        )
+    obtain = load_dataset(name).obtain
     return (
         f"{found}.\n"
         f"  Get the files:      {obtain}\n"

@@ -5,14 +5,14 @@ Shapes: T frames, V joints, C coordinates.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from last.data import layouts
 from last.data.clip import UNKNOWN, FormatError
-from last.data.formats import csv_table, json_table, parquet_table
+from last.data.formats import FORMATS, Format, Reading, csv_table, find_files, json_table, parquet_table
 from last.data.formats.columns import NUMBERED, Columns, require_distinct
 from last.data.formats.source import Source, list_zip
 from last.data.formats.table import Table
@@ -101,7 +101,8 @@ def describe(path: Path, name: str = "own") -> OwnData:
     unnamed = Layout("unnamed", guess.joints, (0,) * len(guess.joints), 0, guess.dimensions)
     columns = Columns.of(guess.columns)
     tables = [load(source, columns, unnamed) for source in sources]
-    clips = _clips(tables)
+    names = {} if columns.clip else _names(path, FORMATS[kind].with_reading(Reading(unnamed, (), guess.columns)))
+    clips = _clips(tables, names)
     samples, bodies = _samples(tables)
     layout, is_built_in, reasons = _layout(name, guess, samples)
     return OwnData(
@@ -135,7 +136,13 @@ def _files(path: Path) -> tuple[str, list[Source]]:
     return suffix[1:], sorted(source for source in found if source.file.suffix.lower() == suffix)
 
 
-def _clips(tables: Sequence[Table]) -> list[OwnClip]:
+def _names(path: Path, known: Format) -> dict[Source, str]:
+    """The name that a reader gives to the clip of each file."""
+    found = (file.source for file in find_files([path], known)[0])
+    return {replace(source, clip=""): source.name for source in found}
+
+
+def _clips(tables: Sequence[Table], names: Mapping[Source, str]) -> list[OwnClip]:
     folders = {table.source.file.parent.name for table in tables}
     clips = []
     for table in tables:
@@ -143,7 +150,8 @@ def _clips(tables: Sequence[Table]) -> list[OwnClip]:
         folder = table.source.file.parent.name if len(folders) > 1 else ""
         for name in table.rows:
             told = table.told(name)
-            clips.append(OwnClip(name, told.get("label", folder), told.get("subject", ""), told.get("part", "")))
+            shown = names.get(table.source, name)
+            clips.append(OwnClip(shown, told.get("label", folder), told.get("subject", ""), told.get("part", "")))
     return sorted(clips, key=lambda clip: clip.name)
 
 

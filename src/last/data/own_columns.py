@@ -11,13 +11,13 @@ from last.data.formats.columns import AXES
 _KNOWN = {
     "clip": (
         *("clip", "video", "sequence", "seq", "sample", "recording", "file", "trial", "session", "toma", "grabacion"),
-        *("secuencia", "archivo", "muestra", "aufnahme", "prise", "enregistrement"),
+        *("secuencia", "archivo", "muestra", "aufnahme", "datei", "prise", "enregistrement"),
     ),
     "frame": ("frame", "image", "fotograma", "cuadro", "bild", "trame"),
-    "time": ("time", "timestamp", "t", "timems", "times", "seconds", "tiempo", "zeit", "temps"),
+    "time": ("time", "timestamp", "t", "timems", "times", "seconds", "tiempo", "zeit", "zeitms", "temps"),
     "label": (
         *("label", "action", "activity", "gesture", "class", "category", "target", "y", "accion", "gesto", "etiqueta"),
-        *("clase", "actividad", "movimiento", "aktion", "klasse", "geste", "classe"),
+        *("clase", "actividad", "movimiento", "uebung", "aktion", "klasse", "geste", "classe"),
     ),
     "subject": (
         *("subject", "performer", "actor", "participant", "user", "volunteer", "patient", "sujeto", "participante"),

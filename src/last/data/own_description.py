@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from last.config import ConfigError
+from last.config import ConfigError, available
 from last.data.formats.columns import AXES, Columns, number_of
 from last.data.own import OwnData, describe
 from last.files import write_text
@@ -36,6 +36,8 @@ def write_description(path: Path, name: str, folder: Path) -> list[str]:
     """
     if not re.fullmatch(r"\w[\w-]*", name):
         raise ConfigError(f"'{name}' cannot name a data set, expected letters, digits, '_' and '-'")
+    if name in available("data"):
+        raise ConfigError(f"'{name}' is the name of a packaged data set, expected another, since stores lie under it")
     description, layout = folder / f"{name}.yaml", folder / f"{name}_layout.yaml"
     for file in (description, layout):
         if file.exists():
@@ -114,7 +116,7 @@ def _description_text(data: OwnData, name: str, path: Path, layout: str, protoco
         f"  classes: {_flow(data.classes or ['unknown'], 4)}  # a label's number is its place here",
         "  columns:  # which column holds what",
         *_column_lines(data),
-        "recipe: few_clips",
+        f"recipe: {'pixels' if data.layout.dimensions == 2 else 'few_clips'}",
         "data:",
         f"  name: {name}",
         f"  protocol: {protocol[0]}",

@@ -116,8 +116,8 @@ def described(reading: Reading, source: Source) -> tuple[Columns, Layout]:
     """
     if reading.layout is None:
         raise FormatError(
-            f"{source} does not say what its columns and joints are; 'last data new {source.path}' writes a "
-            "description of it, and --dataset names that"
+            f"{source} does not say what its columns and joints are; 'last data new {source.path} --name NAME' writes "
+            "a description, NAME.yaml (docs/09_your_own_data.md shows one of .npz), and --dataset NAME.yaml names it"
         )
     return Columns.of(reading.columns), reading.layout
 
@@ -174,6 +174,14 @@ def _names(
 def _told(names: Sequence[str]) -> str:
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     return ", ".join(repr(name[:40]) for name in names[:6]) + more
+
+
+def joints_alone(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that lead to the joints, without those that tell what and who they show.
+
+    Recordings that are to be named lack these, or have others than those of the training.
+    """
+    return {key: value for key, value in columns.items() if key.removesuffix("s") not in ("label", *NUMBERED, "part")}
 
 
 def facts(texts: Mapping[str, str], columns: Columns, classes: Sequence[str], source: Source, place: str = "") -> dict:
