@@ -30,7 +30,10 @@ class Reporter:
 
     def answer(self, result: RenderableType) -> None:
         """Print a line or a table that was asked for, on standard output."""
-        Console(soft_wrap=True, highlight=False).print(result, markup=False)
+        console = Console(soft_wrap=True, highlight=False)
+        if not console.is_terminal:
+            console.width = 200  # in a file or a pipe, a table needs no folding
+        console.print(result, markup=False)
 
     def say(self, sentence: str) -> None:
         """Print a line, above a running bar."""

@@ -1,7 +1,6 @@
 """Writes the clip store of :mod:`last.data.store`, whole or not at all."""
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -10,10 +9,11 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from last.data.array_file import ArrayFile
 from last.data.clip import Clip
 from last.data.store import CLIP_DTYPE, IDS, MAX_PARTS, NAME_BYTES, VERSION, ClipStore, StoreError, encode_confidence
 from last.skeleton import Layout, layout_from_dict
@@ -63,8 +63,8 @@ class StoreWriter:
         self.provenance, self.protocols = dict(provenance or {}), dict(protocols or {})
         self._names: set[bytes] = set()
         self._parts: dict[str, int] = {}
-        self._files: list[_ArrayFile] = []
-        self._confidence: _ArrayFile | None = None
+        self._files: list[ArrayFile] = []
+        self._confidence: ArrayFile | None = None
         self.replaced = require_replaceable(self.path, layout, self.classes)
         target = self.path.absolute()
         self._folder = (workplace or target.parent) / f".{target.name}.{os.getpid()}.tmp"
@@ -210,8 +210,8 @@ class StoreWriter:
             raise ClipRefusedError(f"two clips are named '{clip.name}'; names are unique in a store")
         return name
 
-    def _start(self, file: str, dtype: np.dtype, shape: tuple[int, ...]) -> "_ArrayFile":
-        array = _ArrayFile(self._folder / file, dtype, shape)
+    def _start(self, file: str, dtype: np.dtype, shape: tuple[int, ...]) -> ArrayFile:
+        array = ArrayFile(self._folder / file, dtype, shape)
         self._files.append(array)
         return array
 
@@ -231,44 +231,6 @@ class StoreWriter:
             with suppress(OSError):  # a full disk fails once more when the buffer is flushed
                 file.stream.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-class _ArrayFile:
-    """A ``.npy`` file that grows along its first axis.
-
-    Attributes:
-        name: of the file.
-        stream: into it.
-        checksum: SHA-256 of the array's bytes so far.
-    """
-
-    def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-        self.name, self._dtype, self._shape = path.name, dtype, shape
-        self.stream: IO[bytes] = path.open("wb")
-        self.checksum = hashlib.sha256()
-        self._write_header(0)
-
-    def write(self, array: np.ndarray) -> None:
-        """Append rows of the file's dtype."""
-        content = np.ascontiguousarray(array, self._dtype).tobytes()
-        self.stream.write(content)
-        self.checksum.update(content)
-
-    def finish(self, rows: int) -> None:
-        """Say how many rows there are, and close the file."""
-        self.stream.seek(0)
-        self._write_header(rows)  # fits: numpy leaves room for the first axis to grow
-        self.stream.flush()
-        os.fsync(self.stream.fileno())
-        self.stream.close()
-
-    def _write_header(self, rows: int) -> None:
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self._dtype),
-            "fortran_order": False,
-            "shape": (rows, *self._shape),
-        }
-        np.lib.format.write_array_header_1_0(self.stream, header)
 
 
 def require_replaceable(path: Path, layout: Layout, classes: Sequence[str]) -> int:
