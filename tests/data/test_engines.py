@@ -80,9 +80,11 @@ def wait_until(condition, seconds: float = 20) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent_though_they_are_busy(tmp_path, how):
     script = """
+import signal
 import sys
 from functools import partial
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin by ignoring it
 sys.path.insert(0, sys.argv[2])
 from test_engines import announce_and_sleep
 from last.data.engines import run
