@@ -13,9 +13,9 @@ from cyclopts.validators import Number
 from rich.table import Table
 
 from last import __version__
-from last.cli_data import Positive, data, is_file, plain_name, reporter
+from last.cli_data import Positive, data, plain_name, reporter
 from last.cli_look import bodies_in_words
-from last.config import Config, ConfigError, load_config
+from last.config import Config, ConfigError, is_file, load_config
 from last.progress import Interrupted
 from last.run import Run, Weights
 

@@ -6,18 +6,13 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from last.config import ConfigError, load_config
+from last.config import ConfigError, is_file, load_config
 from last.progress import Reporter
 
 data = App(name="data", help="Get, prepare, convert and look at clips.")
 reporter = Reporter()
 
 Positive = Annotated[int, Parameter(validator=Number(gte=1))]
-
-
-def is_file(name: str) -> bool:
-    """Whether a configuration is given by a file of the user's own."""
-    return name.endswith((".yaml", ".yml"))
 
 
 def plain_name(name: str) -> str:

@@ -166,15 +166,19 @@ def available(kind: str) -> list[str]:
     return sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml"))
 
 
+def is_file(name: str) -> bool:
+    """Whether a configuration is given by a file of the user's own."""
+    return name.endswith((".yaml", ".yml"))
+
+
 def find(kind: str, name: str) -> Path:
     """The file of a packaged configuration, or the user's own file where ``name`` is a path to one.
 
     Raises:
         ConfigError: there is neither.
     """
-    own = Path(name)
-    if own.suffix in {".yaml", ".yml"}:
-        return own
+    if is_file(name):
+        return Path(name)
     path = CONFIG_DIR / kind / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(

@@ -81,14 +81,15 @@ class DeviceClips:
             rows = np.concatenate([array.swapaxes(0, 1).reshape(-1, *array.shape[2:]) for array in arrays])
             return torch.from_numpy(np.ascontiguousarray(rows)).to(device)
 
-        known = [clip.confidence for clip in clips]
-        seen = None
-        if any(confidence is not None for confidence in known):
-            ones = (np.ones(clip.joints.shape[:3], dtype=np.float32) for clip in clips)
-            seen = joined([encode_confidence(one if c is None else c) for c, one in zip(known, ones, strict=True)])
+        def codes(clip: Clip) -> np.ndarray:
+            if clip.confidence is None:
+                return np.full(clip.joints.shape[:3], 255, dtype=np.uint8)
+            return encode_confidence(clip.confidence)
+
+        all_seen = all(clip.confidence is None for clip in clips)
         return cls(
             rows=joined([clip.joints.astype(np.float32) for clip in clips]),
-            seen=seen,
+            seen=None if all_seen else joined([codes(clip) for clip in clips]),
             offset=(lengths.cumsum(0) - lengths).to(device),
             frames=torch.tensor([clip.frames for clip in clips]).to(device),
             bodies=torch.tensor([clip.bodies for clip in clips]).to(device),
@@ -135,9 +136,8 @@ class DeviceClips:
         count = min(max_bodies, self.most_bodies)
         body = torch.arange(count, device=index.device)
         mask = body < self.bodies[index][:, None]
-        return self.offset[index, None, None] + torch.where(mask, body, 0)[:, None, :] * self.frames[
-            index, None, None
-        ], mask
+        body = torch.where(mask, body, 0)[:, None, :]
+        return self.offset[index, None, None] + body * self.frames[index, None, None], mask
 
 
 def sample_times(frames: Tensor, count: int, crop: tuple[float, float], jitter: bool, generator: Generator) -> Tensor:

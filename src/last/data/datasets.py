@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from last.config import CONFIG_DIR, Config, ConfigError, available, find, read_yaml
+from last.config import CONFIG_DIR, Config, ConfigError, available, find, is_file, read_yaml
 from last.data import synthetic
 from last.data.clean import CleanOptions
 from last.data.formats import FORMATS, Format, Reading
@@ -92,8 +92,7 @@ def load_dataset(name: str) -> Dataset:
 
 def _layout(name: str, described_in: Path) -> Layout:
     """A built-in layout, or one from a file beside the one that names it."""
-    own = name.endswith((".yaml", ".yml"))
-    return load_layout(str(described_in.parent / name) if own else name)
+    return load_layout(str(described_in.parent / name) if is_file(name) else name)
 
 
 def _classes(given: Any, path: Path) -> tuple[str, ...]:
