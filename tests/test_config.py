@@ -3,7 +3,16 @@ import dataclasses
 import pytest
 
 from last import config as module
-from last.config import Config, ConfigError, available, detect_environment, from_dict, load_config, with_overrides
+from last.config import (
+    Config,
+    ConfigError,
+    available,
+    detect_environment,
+    from_dict,
+    load_config,
+    recipe_of,
+    with_overrides,
+)
 from last.models import list_models
 
 
@@ -53,6 +62,18 @@ def test_the_originals_recipe_stays_available():
     assert config.data.name == "nw_ucla"
 
 
+def test_data_sets_and_the_networks_of_others_name_their_recipes(tmp_path):
+    assert recipe_of("data", "nw_ucla") == "nw_ucla"
+    assert recipe_of("model", "last_e_nano") is None
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("recipe: few_clips\nmodel:\n  name: last_e_nano\n")
+    assert recipe_of("model", str(mine)) == "few_clips"
+    assert load_config(str(mine), "nw_ucla").training.recipe == "nw_ucla"  # a network's own only where asked for
+    mine.write_text("recipe: 3")
+    with pytest.raises(ConfigError, match="is 3, expected the name of a recipe"):
+        recipe_of("model", str(mine))
+
+
 def test_a_users_own_files_work(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("training:\n  recipe: mine\n  lr: 1e-3\n  rotation: [1, 2, 3]\n")
@@ -80,6 +101,9 @@ def test_a_users_own_files_work(tmp_path):
         ("training:\n  batch_size: 0", "is 0, expected 1 to"),
         ("training:\n  clip_norm: none please", "expected a number or none"),
         ("data:\n  normalise: {a: 1}", "expected a list of text values"),
+        ("data:\n  sampling: pad", "is pad, which takes frames as they are, but the recipe crops clips"),
+        ("training:\n  schedule: steps", "'steps' needs some, and 'cosine' none"),
+        ("training:\n  milestones: [3]", "'steps' needs some, and 'cosine' none"),
         ("training: 3", "expected keys with values"),
         ("[1, 2]", "holds list, expected a mapping"),
         ("a: [", "is not valid YAML"),

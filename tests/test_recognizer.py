@@ -22,7 +22,7 @@ def weights(tmp_path):
     config = load_config(dataset="ntu60", overrides={"data.frames": 8})
     torch.manual_seed(0)
     path = tmp_path / "last.safetensors"
-    save_weights(path, build_model(config.model, 3, LAYOUT), describe(config, CLASSES, LAYOUT))
+    save_weights(path, build_model(config, 3, LAYOUT), describe(config, CLASSES, LAYOUT))
     return path
 
 

@@ -17,7 +17,14 @@ from last.training.precision import Precision
 BASE = Config(
     data=DataConfig(frames=8, normalise=(), max_bodies=2),
     training=TrainingConfig(
-        epochs=4, batch_size=4, warmup_epochs=1, ema=0.5, validation=0.0, clip_norm=0.5, jitter=False
+        epochs=4,
+        batch_size=4,
+        warmup_epochs=1,
+        ema=0.5,
+        validation=0.0,
+        clip_norm=0.5,
+        jitter=False,
+        crop=(1.0, 1.0),
     ),
 )
 
@@ -26,9 +33,10 @@ TRAINED = {
     "model.name": "last_e_small", "model.streams": ["joint", "bone"], "model.bodies": "first", "model.dropout": 0.6,
     "model.confidence": True, "data.missing": "mask",
     "data.frames": 12, "data.max_bodies": 1, "data.normalise": ["torso"], "data.origin": "each_frame",
+    "data.sampling": "pad",
     "training.seed": 1, "training.epochs": 3, "training.batch_size": 8, "training.accumulate": 2, "training.lr": 0.5,
     "training.warmup_lr": 0.005, "training.min_lr": 0.005, "training.warmup_epochs": 2, "training.momentum": 0.5,
-    "training.weight_decay": 0.1, "training.clip_norm": 0.01, "training.label_smoothing": 0.4,
+    "training.weight_decay": 0.1, "training.decayed": "all", "training.optimizer": "adam", "training.clip_norm": 0.01, "training.label_smoothing": 0.4,
     "training.class_weights": "balanced", "training.ema": 0.1, "training.crop": [0.2, 0.3], "training.jitter": True,
     "training.rotation": [40, 0, 0], "training.scale": 0.5, "training.shear": 0.5, "training.noise": 0.5,
     "training.flip_time": 1.0, "training.flip_sides": 1.0, "environment.batch_size": 2,
@@ -39,6 +47,10 @@ ELSEWHERE = {
     "training.amp": "test_mixed_precision_is_asked_for",
     "training.validation": "test_the_validation_part_grows",
     "data.test_crops": "tests/test_workflow.py",
+    "data.test_span": "tests/data/test_batches.py",
+    "training.schedule": "tests/training/test_optim.py",
+    "training.milestones": "tests/training/test_optim.py",
+    "training.step_factor": "tests/training/test_optim.py",
     "data.min_frames": "tests/data/test_clean.py",
     "data.max_spread": "tests/data/test_clean.py",
     "data.max_implausible": "tests/data/test_clean.py",
@@ -62,7 +74,7 @@ def test_no_setting_is_left_out():
 def trained(config, layout, clips, tmp_path):
     pipeline = Pipeline.from_config(config.data, config.model, layout, Augmentation.from_config(config.training))
     torch.manual_seed(config.training.seed)
-    model = build_model(config.model, 2, layout)
+    model = build_model(config, 2, layout)
     trainer = Trainer(model, pipeline, clips, config.training, torch.device("cpu"), config.environment.batch_size)
     trainer.fit(tmp_path / "c.pt", lambda row: None)
     return torch.cat([value.flatten().float() for value in trainer.averaged.state_dict().values()])
@@ -96,9 +108,8 @@ def test_the_setting_changes_the_weights(key, stick, clips, reference, tmp_path)
 
 
 def test_the_backbone_is_shared_or_not(stick):
-    config = ModelConfig("last_v2_small")
     shared, apart = (
-        build_model(dataclasses.replace(config, share_backbone=share), 2, stick) for share in (True, False)
+        build_model(Config(ModelConfig("last_v2_small", share_backbone=share)), 2, stick) for share in (True, False)
     )
     assert len(list(apart.parameters())) > len(list(shared.parameters()))
 

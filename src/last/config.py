@@ -2,7 +2,8 @@
 
 A configuration file is a mapping of sections (``model``, ``data``, ``training``, ``environment``) to keys.
 Files are merged key by key, later wins: model, data, training, environment, then the command line. The file of a data
-set also says what it is (``about``), which recipe suits it (``recipe``) and how it is parted (``protocols``).
+set also says what it is (``about``), which recipe suits it (``recipe``) and how it is parted (``protocols``); that of a
+network of others names its authors' (``recipe``).
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ class ModelConfig:
 
     name: str = "last_e_nano"
     streams: tuple[str, ...] = ("joint", "velocity", "bone")
-    bodies: Literal["mean", "first"] = "mean"
+    bodies: Literal["mean", "first", "padded"] = "mean"
     dropout: float = 0.3
     confidence: bool = False  # a further input channel: how sure the data is of each joint
     share_backbone: bool | None = None  # LAST-v2 alone has this; None leaves it to the network
@@ -55,9 +56,11 @@ class DataConfig:
     max_spread: float | None = None
     max_implausible: float = 0.69754
     normalise: tuple[str, ...] = ()
-    origin: Literal["first_frame", "each_frame"] = "first_frame"
+    sampling: Literal["resample", "pad"] = "resample"  # pad: frames as they are, cut or followed by zeros
+    origin: Literal["first_frame", "each_frame", "stored"] = "first_frame"
     missing: Literal["interpolate", "mask"] = "interpolate"  # what the network sees where a joint was not seen
     test_crops: int = 1
+    test_span: float | None = None  # share of a clip in each crop; None: 1 for one crop, 0.9 for several
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,17 @@ class TrainingConfig:
     epochs: int = 70
     batch_size: int = 16
     accumulate: int = 1
+    optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.01
     warmup_lr: float = 0.001
     min_lr: float = 0.0001
     warmup_epochs: int = 10
+    schedule: Literal["cosine", "steps"] = "cosine"
+    milestones: tuple[int, ...] = ()  # epochs after which the learning rate falls, for 'steps'
+    step_factor: float = 0.1  # to this share
     momentum: float = 0.9
     weight_decay: float = 0.0004
+    decayed: Literal["weights", "all"] = "weights"  # of convolutions and linear layers alone, or every parameter
     clip_norm: float | None = 1.0
     label_smoothing: float = 0.1
     class_weights: Literal["none", "balanced"] = "none"
@@ -193,6 +201,19 @@ def detect_environment() -> str:
     return "kaggle" if Path("/kaggle").is_dir() else "local"
 
 
+def recipe_of(kind: Literal["model", "data"], name: str) -> str | None:
+    """The recipe that the file of a data set, or of a network of others, names; None where it names none.
+
+    Raises:
+        ConfigError: there is no such file, or it names something else than a recipe.
+    """
+    path = find(kind, name)
+    recipe = read_yaml(path).get("recipe")
+    if recipe is not None and not isinstance(recipe, str):
+        raise ConfigError(f"recipe in {path} is {recipe!r}, expected the name of a recipe")
+    return recipe
+
+
 def load_config(
     model: str = "last_e_nano",
     dataset: str = "synthetic",
@@ -212,16 +233,17 @@ def load_config(
     Raises:
         ConfigError: an unknown file or key, or a value of the wrong type; names file, key and nearest valid key.
     """
-    data_file = find("data", dataset)
-    files = [find("model", model), data_file]
-    files.append(find("training", recipe or read_yaml(data_file).get("recipe") or "default"))
+    model_file, data_file = find("model", model), find("data", dataset)
+    files = [model_file, data_file]
+    files.append(find("training", recipe or recipe_of("data", dataset) or "default"))
     files.append(find("environment", environment or detect_environment()))
     values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
     origins: dict[str, str] = {}
+    beside = {data_file: {"about", "recipe", "protocols"}, model_file: {"recipe"}}
     for path in files:
         source = path.relative_to(CONFIG_DIR.parent).as_posix() if path.is_relative_to(CONFIG_DIR) else str(path)
         for section, keys in read_yaml(path).items():
-            if not (path == data_file and section in {"about", "recipe", "protocols"}):
+            if section not in beside.get(path, ()):
                 _merge(values, origins, section, keys, source)
     _override(values, origins, overrides or {})
     return _build(values, origins)
@@ -367,6 +389,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "data.frames": (8, 10_000),
     "data.max_bodies": (1, 100),
     "data.test_crops": (1, 100),
+    "data.test_span": (0.01, 1),
     "training.seed": (0, 2**31 - 1),
     "training.epochs": (1, 1_000_000),
     "training.batch_size": (1, 1_000_000),
@@ -375,6 +398,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "training.warmup_lr": (0, 100),
     "training.min_lr": (0, 100),
     "training.warmup_epochs": (0, 1_000_000),
+    "training.step_factor": (0.0001, 1),
     "training.momentum": (0, 0.9999),
     "training.weight_decay": (0, 10),
     "training.clip_norm": (1e-12, 1e12),
@@ -402,4 +426,17 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"training.crop in {config.origins['training.crop']} is [{low}, {high}], expected a shortest and a "
             "longest fraction of the clip, 0 < shortest <= longest <= 1"
+        )
+    if config.data.sampling == "pad" and (
+        (low, high) != (1, 1) or config.training.jitter or config.data.test_crops > 1
+    ):
+        raise ConfigError(
+            f"data.sampling in {config.origins['data.sampling']} is pad, which takes frames as they are, but the "
+            "recipe crops clips or draws frames at random; set training.crop=[1,1], training.jitter=false and "
+            "data.test_crops=1, or data.sampling=resample"
+        )
+    if (config.training.schedule == "steps") != bool(config.training.milestones):
+        raise ConfigError(
+            f"training.schedule in {config.origins['training.schedule']} is {config.training.schedule} with the "
+            f"milestones {list(config.training.milestones)}; 'steps' needs some, and 'cosine' none"
         )

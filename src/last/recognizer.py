@@ -12,29 +12,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from last.config import Config, ConfigError, DataConfig, ModelConfig, from_dict
+from last.config import Config, ConfigError, DataConfig, from_dict
 from last.data.batches import DeviceClips, Pipeline
 from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
 from last.data.formats import Reading
 from last.data.formats.columns import joints_alone
 from last.evaluate import predict
-from last.models import create_model
+from last.models import Network, create_model, settings_of
 from last.skeleton import Layout, layout_from_dict
 from last.training.checkpoint import CheckpointError, load_weights, read_weights
 
 
-def build_model(config: ModelConfig, num_classes: int, layout: Layout) -> nn.Module:
+def build_model(config: Config, num_classes: int, layout: Layout) -> Network:
     """The network of a configuration, with fresh weights.
 
     Raises:
         ValueError: there is no such model, or it lacks a setting that the configuration gives.
     """
-    names = ("streams", "bodies", "dropout", "confidence")
-    settings: dict[str, Any] = {name: getattr(config, name) for name in names}
-    if config.share_backbone is not None:
-        settings["share_backbone"] = config.share_backbone
-    return create_model(config.name, num_classes, layout, **settings)
+    model, data = config.model, config.data
+    settings: dict[str, Any] = {name: getattr(model, name) for name in ("streams", "bodies", "dropout")}
+    if model.confidence:
+        settings["confidence"] = True
+    if model.share_backbone is not None:
+        settings["share_backbone"] = model.share_backbone
+    # Some networks are built for a size of their input.
+    sizes = {"frames": data.frames, "max_bodies": data.max_bodies}
+    settings |= {name: size for name, size in sizes.items() if name in settings_of(model.name)}
+    return create_model(model.name, num_classes, layout, **settings)
 
 
 def describe(
@@ -108,7 +113,7 @@ class Recognizer:
         except KeyError as error:
             raise CheckpointError(f"{weights} does not say its {error}; it was not written by 'last train'") from error
         self.device = choose_device(device) if isinstance(device, str) else device
-        self.model = build_model(config.model, len(self.classes), self.layout)
+        self.model = build_model(config, len(self.classes), self.layout)
         load_weights(self.model, tensors, str(weights))
         self.model.to(self.device).eval()
         self.pipeline = Pipeline.from_config(config.data, config.model, self.layout)

@@ -1,4 +1,4 @@
-"""Joint, velocity and bone: what networks see of a clip, made here and nowhere else.
+"""Joint, velocity, bone and the bones' velocity: what networks see of a clip, made here and nowhere else.
 
 They come last, from joints that are already resampled, augmented and normalised, so that no stream can disagree
 with another. Shapes: N batch, C channels, T frames, V joints, M bodies.
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from last.skeleton import Layout
 
-Origin = Literal["first_frame", "each_frame"]
-STREAMS = ("joint", "velocity", "bone")
+Origin = Literal["first_frame", "each_frame", "stored"]
+STREAMS = ("joint", "velocity", "bone")  # of LAST; those of others are more
+KNOWN = (*STREAMS, "bone_velocity")
 
 
 def joint(x: Tensor, layout: Layout, origin: Origin) -> Tensor:
@@ -23,8 +24,10 @@ def joint(x: Tensor, layout: Layout, origin: Origin) -> Tensor:
         x: joints, (N, C, T, V, M).
         layout: the skeleton of ``x``.
         origin: the root of the clip's first frame, which keeps the path through the room, or of each frame. One
-            origin for all bodies keeps the distance between two persons.
+            origin for all bodies keeps the distance between two persons. ``stored`` leaves ``x`` as it is.
     """
+    if origin == "stored":
+        return x
     root = x[:, :, :, layout.root : layout.root + 1, :1]
     return x - (root[:, :, :1] if origin == "first_frame" else root)
 
@@ -48,8 +51,12 @@ def ends(x: Tensor, layout: Layout, name: str) -> tuple[Tensor, Tensor]:
         name: of the stream.
 
     Returns:
-        Twice (N, C, T, V, M); the same joint where the stream takes no difference.
+        Twice (N, C, T, V, M); the same joint where the stream takes no difference. Of the four joints that a bone's
+        velocity takes, the less known of each frame's two.
     """
+    if name == "bone_velocity":
+        known = torch.minimum(*ends(x, layout, "bone"))
+        return ends(known, layout, "velocity")
     if name == "velocity":
         return x, torch.cat([x[:, :, 1:], x[:, :, -1:]], dim=2)
     if name == "bone":
@@ -65,7 +72,7 @@ def make(
     Args:
         x: joints, (N, C, T, V, M), augmented and normalised; absent bodies zero.
         layout: the skeleton of ``x``.
-        names: of ``joint``, ``velocity``, ``bone``.
+        names: of those that are :data:`KNOWN`.
         origin: see :func:`joint`.
 
     Returns:
@@ -75,5 +82,6 @@ def make(
         "joint": lambda: joint(x, layout, origin),
         "velocity": lambda: velocity(x),
         "bone": lambda: bone(x, layout),
+        "bone_velocity": lambda: velocity(bone(x, layout)),
     }
     return {name: makers[name]() for name in names}

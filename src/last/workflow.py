@@ -26,6 +26,7 @@ from last.report.summary import write_report
 from last.run import Run, Weights
 from last.training.checkpoint import CheckpointError, save_weights
 from last.training.loop import Trainer
+from last.training.optim import warmup_epochs
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
     split(store, config.data.protocol, config.data.name)
     Pipeline.from_config(config.data, config.model, store.layout)
     with torch.device("meta"):
-        build_model(config.model, len(store.classes), store.layout)
+        build_model(config, len(store.classes), store.layout)
     now = datetime.now()
     name = name or f"{config.data.name}-{config.model.name}-{now:%Y%m%d-%H%M%S}"
     # A name is one path part; anything more is a path of the user's own.
@@ -118,7 +119,7 @@ def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> 
     augmentation = Augmentation.from_config(config.training)
     pipeline = Pipeline.from_config(config.data, config.model, store.layout, augmentation)
     torch.manual_seed(config.training.seed)
-    model = build_model(config.model, len(store.classes), store.layout).to(device)
+    model = build_model(config, len(store.classes), store.layout).to(device)
     names = store.clips["name"][train_part]
     trainer = Trainer(
         model,
@@ -140,10 +141,10 @@ def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> 
     )
     if trainer.progress.epoch == config.training.epochs:
         reporter.say(f"{run.path} is trained to its last epoch, {config.training.epochs}; it is evaluated again")
-    elif trainer.warmup_epochs < config.training.warmup_epochs:
+    elif warmup_epochs(config.training) < config.training.warmup_epochs:
         reporter.say(
-            f"the warm-up is {trainer.warmup_epochs:g} instead of {config.training.warmup_epochs} epochs, half of the "
-            "training at most"
+            f"the warm-up is {warmup_epochs(config.training):g} instead of {config.training.warmup_epochs} epochs, "
+            "half of the training at most"
         )
     try:
         columns = store.meta["provenance"].get("columns")

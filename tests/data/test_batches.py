@@ -216,3 +216,59 @@ def test_a_training_clip_is_masked_as_it_was_turned_and_flipped(half_seen, stick
     streams, _ = pipeline.train(half_seen, torch.tensor([0]), torch.Generator().manual_seed(0))
     zero = (streams["joint"][0] == 0).all(0)[..., 0].nonzero().tolist()
     assert [2, 4] in zero and [2, 3] not in zero  # the other hand, in the middle frame
+
+
+def test_padding_takes_frames_as_they_are_and_zeros_after_them(stick):
+    clips = DeviceClips.from_clips([ramp(3), ramp(9)], "cpu")
+    pipeline = Pipeline(stick, frames=8, sampling="pad", origin="stored")
+    for streams, _ in (
+        pipeline.evaluate(clips, INDEX),
+        pipeline.train(clips, INDEX, torch.Generator().manual_seed(0)),
+    ):
+        time = streams["joint"][:, 0, :, 4, 0]
+        assert time.tolist() == [[0, 1, 2, 0, 0, 0, 0, 0], [0, 1, 2, 3, 4, 5, 6, 7]]
+        assert streams["joint"][0, 2, :, 4, 0].tolist() == [4, 4, 4, 0, 0, 0, 0, 0]
+        # The leap to zero at a clip's end is part of what networks of padded clips were trained on.
+        assert streams["velocity"][0, 0, :, 4, 0].tolist() == [1, 1, -2, 0, 0, 0, 0, 0]
+        assert streams["bone"][0, :, 3:].eq(0).all()
+
+
+def test_padding_stays_zero_about_another_origin_and_range(stick):
+    clips = DeviceClips.from_clips([ramp(3), ramp(8)], "cpu")
+    pipeline = Pipeline(stick, frames=8, sampling="pad", normalise=("minmax",))
+    joint = pipeline.evaluate(clips, INDEX)[0]["joint"]
+    assert joint[0, :, 3:].eq(0).all()
+    assert joint[0, 0, :3, 0, 0].tolist() == [0, 1, 2]  # -1 to 1 over the clip's own frames, from its first root
+
+
+def test_stored_joints_keep_their_origin(stick):
+    clips = DeviceClips.from_clips([replace(ramp(4), joints=ramp(4).joints + 10)], "cpu")
+    joint = Pipeline(stick, frames=4, origin="stored").evaluate(clips, torch.tensor([0]))[0]["joint"]
+    assert joint[0, 0, :, 0, 0].tolist() == [10, 11, 12, 13]
+
+
+@pytest.mark.parametrize(
+    ("crop", "crops", "first", "last"), [(0, 1, 1, 4), (0, 2, 0, 3), (1, 2, 2, 5)], ids=["one", "first", "second"]
+)
+def test_a_span_is_scored_from_the_middle_or_from_end_to_end(stick, crop, crops, first, last):
+    clips = DeviceClips.from_clips([ramp(6)], "cpu")
+    pipeline = Pipeline(stick, frames=4, test_span=0.6, origin="stored")
+    time = pipeline.evaluate(clips, torch.tensor([0]), crop, crops)[0]["joint"][0, 0, :, 0, 0]
+    assert time[[0, -1]].tolist() == pytest.approx([first, last])
+
+
+def test_the_velocity_of_bones_is_that_of_their_difference(stick):
+    clips = DeviceClips.from_clips([replace(ramp(4), joints=ramp(4).joints ** 2)], "cpu")
+    streams = Pipeline(stick, frames=4, streams=("bone", "bone_velocity")).evaluate(clips, torch.tensor([0]))[0]
+    bone = streams["bone"]
+    assert torch.equal(streams["bone_velocity"][:, :, :3], bone[:, :, 1:] - bone[:, :, :3])
+    assert streams["bone_velocity"][:, :, 3].eq(0).all()
+
+
+def test_the_velocity_of_a_bone_rests_on_both_ends_in_both_frames(half_seen, stick):
+    pipeline = Pipeline(stick, frames=5, missing="mask", streams=("bone_velocity",))
+    plain = Pipeline(stick, frames=5, streams=("bone_velocity",)).evaluate(half_seen, INDEX)[0]["bone_velocity"]
+    masked = pipeline.evaluate(half_seen, INDEX)[0]["bone_velocity"]
+    # Joint 3, a hand, is missing in frame 2: its bone's changes to that frame and from it are not known.
+    assert masked[0, :, 1:3, 3].eq(0).all()
+    assert torch.equal(masked[0, :, :, [0, 1, 2, 4]], plain[0, :, :, [0, 1, 2, 4]])

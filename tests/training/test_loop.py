@@ -110,7 +110,7 @@ def test_accumulation_equals_the_large_batch(build, device_clips, class_weights)
         changes = {"batch_size": 7, "clip_norm": None, "class_weights": class_weights}
         trainer = build(clips, **PLAIN, largest_batch=largest, **changes)
         trainer.model.eval()
-        loss, correct = trainer._step(torch.arange(7))
+        loss, correct = trainer.step(torch.arange(7))
         gradients.append([p.grad.clone() for p in trainer.model.parameters()])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, parts, atol=1e-6, rtol=1e-4)
@@ -133,7 +133,7 @@ def test_class_weights_weigh_rare_classes_more(build, device_clips):
 def test_clipping_bounds_the_gradient(build):
     trainer = build(clip_norm=0.01)
     trainer.model.train()
-    trainer._step(torch.arange(4))
+    trainer.step(torch.arange(4))
     norm = math.sqrt(sum(p.grad.square().sum().item() for p in trainer.model.parameters()))
     assert norm == pytest.approx(0.01, rel=1e-3)
 
@@ -166,11 +166,6 @@ def test_the_averaged_network_is_the_moving_average_where_there_is_one(build, tm
     assert with_ema.averaged is not with_ema.model
     assert not same(with_ema.averaged, with_ema.model)
     assert without.averaged is without.model
-
-
-def test_a_short_training_shortens_its_warm_up(build):
-    assert build(epochs=2, warmup_epochs=10).warmup_epochs == 1
-    assert build(epochs=30, warmup_epochs=10).warmup_epochs == 10
 
 
 def test_mixed_precision_says_what_it_does():

@@ -2,7 +2,8 @@ import pytest
 from torch import nn
 
 import last
-from last.training.optim import build_ema, build_optimizer, build_schedule, decayed_names
+from last.config import TrainingConfig
+from last.training.optim import build_ema, build_optimizer, build_schedule, decayed_names, warmup_epochs
 
 
 @pytest.mark.parametrize("name", last.list_models())
@@ -13,7 +14,7 @@ def test_only_convolutions_and_linear_layers_decay(name):
     for parameter, value in model.named_parameters():
         expected = parameter.endswith(".weight") and value.dim() >= 2
         assert (parameter in decayed) == expected, parameter
-    optimizer = build_optimizer(model, 0.1, 0.9, 4e-4)
+    optimizer = build_optimizer(model, TrainingConfig(weight_decay=4e-4))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [4e-4, 0.0]
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
 
@@ -23,11 +24,20 @@ def test_a_convolution_whose_name_holds_norm_still_decays():
     assert decayed_names(model) == {"norm_conv.weight"}
 
 
+def test_every_parameter_decays_on_request():
+    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    decayed, rest = build_optimizer(model, TrainingConfig(decayed="all", weight_decay=4e-4)).param_groups
+    assert len(decayed["params"]) == 4 and not rest["params"]
+    assert decayed["weight_decay"] == 4e-4
+
+
 def rates(**settings):
-    optimizer = build_optimizer(nn.Linear(1, 1), settings["lr"], 0.9, 0.0)
-    schedule = build_schedule(optimizer, **settings)
+    """The learning rate before each step of a training of one step an epoch, and after the last."""
+    config = TrainingConfig(**settings)
+    optimizer = build_optimizer(nn.Linear(1, 1), config)
+    schedule = build_schedule(optimizer, config, steps_per_epoch=1)
     values = []
-    for _ in range(settings["steps"]):
+    for _ in range(config.epochs):
         values.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
@@ -35,7 +45,7 @@ def rates(**settings):
 
 
 def test_the_schedule_warms_up_then_follows_a_cosine():
-    values = rates(lr=0.01, warmup_lr=0.001, min_lr=0.0001, warmup_steps=10, steps=70)
+    values = rates(lr=0.01, warmup_lr=0.001, min_lr=0.0001, warmup_epochs=10, epochs=70)
     assert values[0] == pytest.approx(0.001)
     assert values[5] == pytest.approx(0.0055)
     assert values[10] == pytest.approx(0.01)
@@ -45,7 +55,32 @@ def test_the_schedule_warms_up_then_follows_a_cosine():
 
 
 def test_a_schedule_without_warm_up_starts_at_its_peak():
-    assert rates(lr=0.01, warmup_lr=0.001, min_lr=0.0, warmup_steps=0, steps=10)[0] == pytest.approx(0.01)
+    assert rates(lr=0.01, min_lr=0.0, warmup_epochs=0, epochs=10)[0] == pytest.approx(0.01)
+
+
+def test_the_warm_up_takes_half_of_a_short_training_at_most():
+    config = TrainingConfig(lr=0.01, warmup_lr=0.001, warmup_epochs=10, epochs=6)
+    assert warmup_epochs(config) == 3
+    assert rates(lr=0.01, warmup_lr=0.001, warmup_epochs=10, epochs=6)[3] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_the_rate_falls_in_steps_counted_from_the_first_epoch(warmup):
+    values = rates(
+        lr=1.0, warmup_lr=0.5, warmup_epochs=warmup, epochs=8, schedule="steps", milestones=[4, 6], step_factor=0.1
+    )
+    assert values[0] == pytest.approx(0.5 if warmup else 1.0)
+    assert values[2:8] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_adam_by_hand():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 1.0)
+    optimizer = build_optimizer(model, TrainingConfig(optimizer="adam", lr=0.1, weight_decay=0.5))
+    model.weight.grad = model.weight.new_full((1, 1), -3.0)
+    optimizer.step()
+    # The first step of Adam has the size of the learning rate, against the gradient's sign: -3 + 0.5 * 1 < 0.
+    assert model.weight.item() == pytest.approx(1.1)
 
 
 def test_ema_by_hand():

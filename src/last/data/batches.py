@@ -18,7 +18,7 @@ from last.data.clip import Clip
 from last.data.normalise import AFTER_AUGMENTATION, BEFORE_AUGMENTATION, check_steps
 from last.data.store import ClipStore, encode_confidence
 from last.skeleton import Layout
-from last.streams import STREAMS, Origin, ends, make
+from last.streams import KNOWN, STREAMS, Origin, ends, make
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,10 @@ class Pipeline:
         frames: samples a clip, T.
         max_bodies: bodies that are kept, most moving first as `last data prepare` ranks them.
         normalise: steps of :mod:`last.data.normalise`.
-        origin: of the joint stream.
+        origin: of the joint stream; ``stored`` also leaves turns and scales about the store's own origin.
+        sampling: ``resample`` spreads T samples over a clip, ``pad`` takes its first T frames as they are, and zeros
+            after its end.
+        test_span: share of a clip, from its middle, that is scored; None is the whole, or 0.9 in each of several crops.
         streams: which streams to make.
         missing: ``mask`` gives the network zeros wherever a missing joint takes part, ``interpolate`` the place that
             :mod:`last.data.clean` put it.
@@ -190,6 +193,8 @@ class Pipeline:
     max_bodies: int = 2
     normalise: tuple[str, ...] = ()
     origin: Origin = "first_frame"
+    sampling: Literal["resample", "pad"] = "resample"
+    test_span: float | None = None
     streams: tuple[str, ...] = STREAMS
     missing: Literal["interpolate", "mask"] = "interpolate"
     confidence: bool = False
@@ -197,8 +202,8 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         check_steps(self.normalise, self.layout)
-        if not self.streams or not set(self.streams) <= set(STREAMS):
-            raise ConfigError(f"model.streams is {list(self.streams)}, expected one or more of {', '.join(STREAMS)}")
+        if not self.streams or not set(self.streams) <= set(KNOWN):
+            raise ConfigError(f"model.streams is {list(self.streams)}, expected one or more of {', '.join(KNOWN)}")
 
     @classmethod
     def from_config(
@@ -215,6 +220,8 @@ class Pipeline:
             data.max_bodies,
             data.normalise,
             data.origin,
+            data.sampling,
+            data.test_span,
             model.streams,
             data.missing,
             model.confidence,
@@ -223,8 +230,11 @@ class Pipeline:
 
     def train(self, clips: DeviceClips, index: Tensor, generator: Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Streams and body mask of a training batch, with its random crops and changes."""
-        settings = self.augmentation
-        times = sample_times(clips.frames[index], self.frames, settings.crop, settings.jitter, generator)
+        settings, frames = self.augmentation, clips.frames[index]
+        if self.sampling == "pad":
+            times = self._first_frames(frames)
+        else:
+            times = sample_times(frames, self.frames, settings.crop, settings.jitter, generator)
         return self._streams(clips, index, times, generator)
 
     def evaluate(
@@ -232,24 +242,33 @@ class Pipeline:
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Streams and body mask of whole clips, or of test-time crop number ``crop`` of ``crops``.
 
-        Several crops each take 90 % of the clip, spread evenly from its beginning to its end.
+        One crop lies in the middle of the clip, several are spread evenly from its beginning to its end.
         """
+        if self.sampling == "pad":
+            return self._streams(clips, index, self._first_frames(clips.frames[index]), None)
         last = (clips.frames[index] - 1).float().unsqueeze(1)
-        length = last if crops == 1 else 0.9 * last
-        start = (last - length) * (crop / max(crops - 1, 1))
+        length = last * (self.test_span or (1.0 if crops == 1 else 0.9))
+        start = (last - length) * (crop / (crops - 1) if crops > 1 else 0.5)
         times = start + torch.linspace(0, 1, self.frames, device=last.device) * length
         return self._streams(clips, index, times, None)
+
+    def _first_frames(self, frames: Tensor) -> Tensor:
+        """Times of the first T frames of clips with so many frames, (N, T); those beyond a clip's end lie outside."""
+        return torch.arange(self.frames, device=frames.device).float().expand(len(frames), -1)
 
     def _streams(
         self, clips: DeviceClips, index: Tensor, times: Tensor, generator: Generator | None
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Everything between sampling times and the network; a generator means augmentation."""
+        within = (times <= clips.frames[index, None] - 1)[:, None, :, None, None]
+        times = torch.minimum(times, clips.frames[index, None] - 1.0)
         x, mask = clips.gather(index, times, self.max_bodies)
         asks_seen = self.confidence or self.missing == "mask"
         seen = clips.gather_seen(index, times, self.max_bodies) if asks_seen else None
         present = mask[:, None, None, None, :]
-        # Turns and scales are about the first body's root, not about the sensor.
-        x = (x - x[:, :, :1, self.layout.root, None, :1]) * present
+        if self.origin != "stored":
+            # Turns and scales are about the first body's root, not about the sensor.
+            x = (x - x[:, :, :1, self.layout.root, None, :1]) * present
         for step in self.normalise:
             if step in BEFORE_AUGMENTATION:
                 x = BEFORE_AUGMENTATION[step](x, mask, self.layout)
@@ -259,7 +278,12 @@ class Pipeline:
         for step in self.normalise:
             if step in AFTER_AUGMENTATION:
                 x = AFTER_AUGMENTATION[step](x, mask, self.layout)
+        if self.sampling == "pad":  # once the last frame, which stood there, cannot widen any range
+            x = x * within
+            seen = None if seen is None else seen * within
         made = make(x, self.layout, self.streams, self.origin)
+        if self.sampling == "pad":
+            made = {name: stream * within for name, stream in made.items()}
         return (made if seen is None else self._with_seen(made, seen)), mask
 
     def _with_seen(self, made: dict[str, Tensor], seen: Tensor) -> dict[str, Tensor]:

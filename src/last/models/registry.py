@@ -18,14 +18,27 @@ class Network(nn.Module):
     Attributes:
         streams: the inputs that it takes, by name.
         in_channels: of each of them.
+        published_input: frames and bodies of the clip that its authors count multiply-accumulates of.
     """
 
     streams: tuple[str, ...]
     in_channels: int
+    published_input: tuple[int, int] = (64, 1)
 
 
 Builder = Callable[..., Network]
 _BUILDERS: dict[str, Builder] = {}
+
+# What may vary within a network; each takes some of these.
+SETTINGS = (
+    "streams",
+    "bodies",
+    "dropout",
+    "confidence",
+    "share_backbone",
+    "frames",  # T that it is built for
+    "max_bodies",  # M that it is built for
+)
 
 # The names that the original's commands use.
 ALIASES = {
@@ -63,6 +76,16 @@ def canonical_name(name: str) -> str:
     return plain
 
 
+def settings_of(name: str) -> list[str]:
+    """The settings that a network takes beside classes and layout.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    network = inspect.signature(_BUILDERS[canonical_name(name)]).return_annotation
+    return [p for p in inspect.signature(network).parameters if p in SETTINGS]
+
+
 def create_model(name: str, num_classes: int = 60, layout: Layout | str = "ntu", **settings) -> Network:
     """Build a network with fresh weights.
 
@@ -70,17 +93,14 @@ def create_model(name: str, num_classes: int = 60, layout: Layout | str = "ntu",
         name: registered name or alias.
         num_classes: size of the output.
         layout: the skeleton, or the name of a built-in one.
-        **settings: of the network: ``streams``, ``bodies``, ``dropout``, ``confidence``; LAST-v2 has
-            ``share_backbone`` too.
+        **settings: those of :data:`SETTINGS` that the network's class takes.
 
     Raises:
         ValueError: there is no such model, or it has no such setting.
     """
-    builder = _BUILDERS[canonical_name(name)]
-    network = inspect.signature(builder).return_annotation
-    settable = {"streams", "bodies", "dropout", "confidence", "share_backbone"}
-    known = [p for p in inspect.signature(network).parameters if p in settable]
+    known = settings_of(name)
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(f"{canonical_name(name)} has no setting {', '.join(unknown)}; it has: {', '.join(known)}")
+    builder = _BUILDERS[canonical_name(name)]
     return builder(num_classes, load_layout(layout) if isinstance(layout, str) else layout, **settings)

@@ -87,12 +87,8 @@ class Trainer:
         self.micro_batch = min(config.batch_size, largest_batch or config.batch_size)
         self.clip_name = clip_name
         self.steps_per_epoch = math.ceil(len(clips) / (config.batch_size * config.accumulate))
-        steps = self.steps_per_epoch * config.epochs
-        # A schedule shorter than its warm-up would never reach its peak.
-        self.warmup_epochs = min(config.warmup_epochs, config.epochs / 2)
-        warmup_steps = int(self.steps_per_epoch * self.warmup_epochs)
-        self.optimizer = build_optimizer(model, config.lr, config.momentum, config.weight_decay)
-        self.schedule = build_schedule(self.optimizer, config.lr, config.warmup_lr, config.min_lr, warmup_steps, steps)
+        self.optimizer = build_optimizer(model, config)
+        self.schedule = build_schedule(self.optimizer, config, self.steps_per_epoch)
         self.ema = build_ema(model, config.ema) if config.ema else None
         self.precision = Precision.choose(config.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision.dtype == torch.float16)
@@ -169,7 +165,7 @@ class Trainer:
 
         while progress.step < self.steps_per_epoch:
             index = order[progress.step * size : (progress.step + 1) * size]
-            loss, correct = self._step(index)
+            loss, correct = self.step(index)
             totals += torch.stack([loss * len(index), correct])
             losses.append(loss)
             progress.step += 1
@@ -195,8 +191,12 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_003 + epoch)
         return torch.randperm(len(self.clips), generator=generator, device=self.device)
 
-    def _step(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """One optimiser step on the given clips: mean loss and number of correct ones, both on the device."""
+    def step(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """One optimiser step on the given clips: mean loss and number of correct ones, both on the device.
+
+        Args:
+            index: places in ``clips``, (N,), on the device.
+        """
         self.optimizer.zero_grad()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.float64, device=self.device)

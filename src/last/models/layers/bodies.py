@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Bodies = Literal["mean", "first"]
+Bodies = Literal["mean", "first", "padded"]
 
 
 def fold_bodies(
@@ -18,7 +18,7 @@ def fold_bodies(
         streams: stream name to (N, C, T, V, M).
         mask: which bodies are present, (N, M) bool; None means all.
         names: the streams that the network takes, in its order.
-        bodies: ``mean`` keeps all present bodies, ``first`` the first alone.
+        bodies: ``mean`` keeps all present bodies, ``first`` the first alone, ``padded`` absent ones too, as zeros.
 
     Returns:
         (B, S, C, T, V) with one row a body, and the clip of each row, (B,); None where rows are clips.
@@ -39,6 +39,8 @@ def fold_bodies(
     owner = torch.arange(count, device=x.device)[:, None].expand(count, body_count)
     if mask is None:
         return x.flatten(0, 1), owner.flatten()
+    if bodies == "padded":
+        return (x * mask[..., None, None, None, None]).flatten(0, 1), owner.flatten()
     return x[mask], owner[mask]
 
 
