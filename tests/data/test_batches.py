@@ -24,7 +24,7 @@ def ramp(frames, bodies=1, name="ramp"):
 def test_gather_finds_every_joint_of_every_body():
     clips = DeviceClips.from_clips([ramp(4), ramp(3, bodies=2), ramp(5)], "cpu")
     index, times = torch.tensor([1, 2]), torch.tensor([[0.0, 1.0, 2.0], [0.0, 2.0, 4.0]])
-    x, mask = clips.gather(index, times, max_bodies=2)
+    x, mask = clips.gather(index, times, bodies=2)
     assert x.shape == (2, 3, 3, 5, 2)
     assert mask.tolist() == [[True, True], [True, False]]
     for n in range(2):
@@ -37,14 +37,25 @@ def test_gather_finds_every_joint_of_every_body():
 
 def test_gather_interpolates_between_frames():
     clips = DeviceClips.from_clips([ramp(4)], "cpu")
-    x, _ = clips.gather(torch.tensor([0]), torch.tensor([[0.25, 2.5, 3.0]]), max_bodies=1)
+    x, _ = clips.gather(torch.tensor([0]), torch.tensor([[0.25, 2.5, 3.0]]), bodies=1)
     torch.testing.assert_close(x[0, 0, :, 0, 0], torch.tensor([0.25, 2.5, 3.0]))
 
 
 def test_gather_leaves_surplus_bodies_out():
     clips = DeviceClips.from_clips([ramp(3, bodies=3)], "cpu")
-    x, mask = clips.gather(torch.tensor([0]), torch.zeros(1, 2), max_bodies=2)
+    x, mask = clips.gather(torch.tensor([0]), torch.zeros(1, 2), bodies=2)
     assert x.shape[-1] == mask.shape[1] == 2
+
+
+def test_single_persons_pay_for_one_body_unless_the_network_was_trained_with_more(stick):
+    single, both = (DeviceClips.from_clips([ramp(3, bodies=count), ramp(3)], "cpu") for count in (1, 2))
+    plain, padded = Pipeline(stick, frames=3), Pipeline(stick, frames=3, pad_bodies=True)
+    assert plain.evaluate(single, torch.tensor([1]))[1].shape == (1, 1)
+    # A clip looks the same whether clips of two persons lie beside it or not.
+    for clips in (single, both):
+        streams, mask = padded.evaluate(clips, torch.tensor([1]))
+        assert mask.tolist() == [[True, False]]
+        assert streams["joint"].shape[-1] == 2 and streams["joint"][..., 1].eq(0).all()
 
 
 def test_a_store_gives_the_same_as_its_clips(tmp_path, stick):

@@ -15,12 +15,30 @@ COUNTS = {
     "last_v2_small": (2_938_564, None, None),
     "last_v2_base": (9_217_256, None, None),
     "last_v2_large": (19_920_076, None, None),
+    "efficientgcn_b0": (306_201, None, None),
+    "efficientgcn_b1": (410_337, None, None),
+    "efficientgcn_b2": (534_465, None, None),
+    "efficientgcn_b3": (754_601, None, None),
+    "efficientgcn_b4": (1_119_945, None, None),
+    "efficientgcn_b0_2021": (345_333, None, None),
+    "efficientgcn_b1_2021": (518_877, None, None),
+    "efficientgcn_b2_2021": (814_401, None, None),
+    "efficientgcn_b3_2021": (1_146_845, None, None),
+    "efficientgcn_b4_2021": (2_055_585, None, None),
+    "sgn": (691_048, 721_828, None),
+    "ctrgcn": (1_446_672, 1_462_092, None),
+    "stgcnpp": (1_403_144, 1_418_564, None),
+    "ddnet": (1_836_348, None, None),
+    "ddnet_small": (161_916, None, None),
 }
+# CTR-GCN's first BatchNorm has statistics of its own for each place that a body may take.
+ORDER_OF_BODIES_MATTERS = {"ctrgcn"}
 EVERY = pytest.mark.parametrize("name", list_models())
 
 
-def batch(model, count=2, bodies=2, frames=4, layout="sbu15", seed=0):
+def batch(model, count=2, bodies=2, frames=8, layout="sbu15", seed=0):
     layout = load_layout(layout)
+    frames = getattr(model, "frames", frames)  # of a network that is built for a number of them
     generator = torch.Generator().manual_seed(seed)
     shape = (count, layout.dimensions, frames, len(layout.joints), bodies)
     return {stream: torch.randn(shape, generator=generator) for stream in model.streams}
@@ -94,7 +112,7 @@ def test_both_bodies_matter(model):
     model.eval()
     streams = batch(model)
     one = model(streams)
-    other = {name: torch.cat([x[..., :1], x[..., 1:] + 0.5], dim=-1) for name, x in streams.items()}
+    other = {name: torch.cat([x[..., :1], 1.5 * x[..., 1:]], dim=-1) for name, x in streams.items()}
     assert (model(other) - one).abs().max() > 1e-4
 
 
@@ -119,7 +137,9 @@ def test_absent_bodies_do_not(model, training):
         assert torch.equal(model(other, mask), model(streams, mask))
 
 
-def test_the_order_of_bodies_does_not_matter(model):
+def test_the_order_of_bodies_does_not_matter(request, model):
+    if request.node.callspec.params["model"] in ORDER_OF_BODIES_MATTERS:
+        pytest.skip("by design")
     model.eval()
     streams = batch(model)
     swapped = {name: x.flip(-1) for name, x in streams.items()}
@@ -141,7 +161,7 @@ def test_every_stream_matters(model):
     streams = batch(model)
     reference = model(streams)
     for name in model.streams:
-        assert (model(streams | {name: streams[name] + torch.randn(1)}) - reference).abs().max() > 1e-5
+        assert (model(streams | {name: streams[name] + torch.randn_like(streams[name])}) - reference).abs().max() > 1e-5
 
 
 @EVERY
@@ -198,13 +218,13 @@ def test_the_graph_convolution_is_the_sum_over_subsets():
 
 
 def test_aliases_and_hyphens():
-    assert {canonical_name(alias) for alias in ALIASES} == set(list_models())
+    assert {canonical_name(alias) for alias in ALIASES} == {name for name in list_models() if name.startswith("last_")}
     assert canonical_name("nano-e") == "last_e_nano"
     assert canonical_name("last-v2-base") == "last_v2_base"
 
 
 def test_wrong_names_and_settings_are_told():
-    with pytest.raises(ValueError, match="no model 'resnet'; there are: last_e_nano"):
+    with pytest.raises(ValueError, match=r"no model 'resnet'; there are: .*last_e_nano"):
         last.create_model("resnet")
     with pytest.raises(ValueError, match="last_e_nano has no setting share_backbone"):
         last.create_model("last_e_nano", share_backbone=True)

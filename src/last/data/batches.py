@@ -97,20 +97,19 @@ class DeviceClips:
             most_bodies=max(clip.bodies for clip in clips),
         )
 
-    def gather(self, index: Tensor, times: Tensor, max_bodies: int) -> tuple[Tensor, Tensor]:
+    def gather(self, index: Tensor, times: Tensor, bodies: int) -> tuple[Tensor, Tensor]:
         """Joints of the chosen clips at the chosen times, interpolated between frames.
 
         Args:
             index: clips, (N,).
             times: in frames of each clip, fractions allowed, (N, T).
-            max_bodies: bodies beyond these are left out.
+            bodies: M; bodies beyond these are left out.
 
         Returns:
-            Joints (N, C, T, V, M) with absent bodies zero, and the present bodies (N, M). M is at most the bodies
-            of any clip at hand, so that a set of single persons never pays for two.
+            Joints (N, C, T, V, M) with absent bodies zero, and the present bodies (N, M).
         """
         frames = self.frames[index, None, None]
-        start, mask = self._starts(index, max_bodies)
+        start, mask = self._starts(index, bodies)
         low = times.floor().long().unsqueeze(2)  # (N, T, 1)
         high = torch.minimum(low + 1, frames - 1)
         weight = (times.unsqueeze(2) - low)[..., None, None]
@@ -118,12 +117,12 @@ class DeviceClips:
         x = x * mask[:, None, :, None, None]
         return x.permute(0, 4, 1, 3, 2).contiguous(), mask
 
-    def gather_seen(self, index: Tensor, times: Tensor, max_bodies: int) -> Tensor:
+    def gather_seen(self, index: Tensor, times: Tensor, bodies: int) -> Tensor:
         """How sure the data is of each joint in the frames nearest to the chosen times, (N, 1, T, V, M) float.
 
         0 where the joint or the body is missing, else 1 to 255; the arguments are those of :meth:`gather`.
         """
-        start, mask = self._starts(index, max_bodies)
+        start, mask = self._starts(index, bodies)
         rows = start + times.round().long().unsqueeze(2)
         if self.seen is None:
             codes = torch.full((*rows.shape, self.rows.shape[1]), 255.0, device=self.rows.device)
@@ -131,10 +130,9 @@ class DeviceClips:
             codes = self.seen[rows].float()
         return (codes * mask[:, None, :, None]).permute(0, 1, 3, 2).unsqueeze(1).contiguous()
 
-    def _starts(self, index: Tensor, max_bodies: int) -> tuple[Tensor, Tensor]:
+    def _starts(self, index: Tensor, bodies: int) -> tuple[Tensor, Tensor]:
         """First row of each body, (N, 1, M), that of the first body for an absent one; and who is present, (N, M)."""
-        count = min(max_bodies, self.most_bodies)
-        body = torch.arange(count, device=index.device)
+        body = torch.arange(bodies, device=index.device)
         mask = body < self.bodies[index][:, None]
         body = torch.where(mask, body, 0)[:, None, :]
         return self.offset[index, None, None] + body * self.frames[index, None, None], mask
@@ -172,6 +170,8 @@ class Pipeline:
         layout: the skeleton.
         frames: samples a clip, T.
         max_bodies: bodies that are kept, most moving first as `last data prepare` ranks them.
+        pad_bodies: make so many bodies of every clip, the absent ones zero, for networks that were trained with them;
+            else M is at most the bodies of any clip at hand, so that a set of single persons never pays for two.
         normalise: steps of :mod:`last.data.normalise`.
         origin: of the joint stream; ``stored`` also leaves turns and scales about the store's own origin.
         sampling: ``resample`` spreads T samples over a clip, ``pad`` takes its first T frames as they are, and zeros
@@ -191,6 +191,7 @@ class Pipeline:
     layout: Layout
     frames: int = 64
     max_bodies: int = 2
+    pad_bodies: bool = False
     normalise: tuple[str, ...] = ()
     origin: Origin = "first_frame"
     sampling: Literal["resample", "pad"] = "resample"
@@ -218,6 +219,7 @@ class Pipeline:
             layout,
             data.frames,
             data.max_bodies,
+            model.bodies == "padded",
             data.normalise,
             data.origin,
             data.sampling,
@@ -262,9 +264,10 @@ class Pipeline:
         """Everything between sampling times and the network; a generator means augmentation."""
         within = (times <= clips.frames[index, None] - 1)[:, None, :, None, None]
         times = torch.minimum(times, clips.frames[index, None] - 1.0)
-        x, mask = clips.gather(index, times, self.max_bodies)
+        bodies = self.max_bodies if self.pad_bodies else min(self.max_bodies, clips.most_bodies)
+        x, mask = clips.gather(index, times, bodies)
         asks_seen = self.confidence or self.missing == "mask"
-        seen = clips.gather_seen(index, times, self.max_bodies) if asks_seen else None
+        seen = clips.gather_seen(index, times, bodies) if asks_seen else None
         present = mask[:, None, None, None, :]
         if self.origin != "stored":
             # Turns and scales are about the first body's root, not about the sensor.

@@ -178,8 +178,8 @@ class CTRGCN(Network):
         Raises:
             ValueError: there are more bodies than the network is built for.
         """
-        count = len(next(iter(streams.values())))
         x, _ = fold_bodies(streams, mask, self.streams, "first" if self.bodies == "first" else "padded")
+        count = len(streams[self.streams[0]])
         x = x.squeeze(1).unflatten(0, (count, -1))  # (N, M, C, T, V)
         missing = self.max_bodies - x.shape[1]
         if missing < 0:

@@ -99,8 +99,8 @@ class GraphConv(nn.Module):
         """(B, Cin, T, V) -> (B, Cout, T, V)."""
         y = self.conv(x)
         # All channels and frames of a subset are the rows of one product: the fastest form, forward and backward.
-        rows = y.view(len(y), len(self.graph), -1, y.shape[-1])
-        y = (rows @ (self.graph * self.edges)).sum(1).view(len(y), -1, *y.shape[2:])
+        rows = y.unflatten(1, (len(self.graph), -1)).flatten(2, 3)
+        y = (rows @ (self.graph * self.edges)).sum(1).unflatten(1, (-1, y.shape[2]))
         return F.silu(self.norm(y) + self.residual(x))
 
 
@@ -205,6 +205,8 @@ class EfficientGCN(Network):
         ValueError: other streams are asked for.
     """
 
+    published_input = (288, 2)
+
     def __init__(
         self,
         num_classes: int,
@@ -225,7 +227,7 @@ class EfficientGCN(Network):
         self.streams = ("joint",)
         self.in_channels = layout.dimensions
         self.bodies: Bodies = bodies
-        graph = torch.from_numpy(hop_partition(layout))
+        graph = torch.tensor(hop_partition(layout))
 
         before = (STEM, channels[0], BRANCHES * channels[1], channels[2])
         sizes = list(zip(before, channels, STRIDES, depths, strict=True))
@@ -251,6 +253,7 @@ class EfficientGCN(Network):
         self._initialise()
 
     def _initialise(self) -> None:
+        """As the authors do."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")

@@ -59,8 +59,8 @@ def register(builder: FunctionType) -> FunctionType:
 
 
 def list_models() -> list[str]:
-    """Names of all registered models."""
-    return list(_BUILDERS)
+    """Names of all registered models, LAST's own first."""
+    return sorted(_BUILDERS, key=lambda name: not name.startswith("last_"))
 
 
 def canonical_name(name: str) -> str:

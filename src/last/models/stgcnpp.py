@@ -27,8 +27,8 @@ class GraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) -> (N, Cout, T, V)."""
-        parts = self.conv(x).chunk(len(self.graph), dim=1)
-        y = sum(part @ graph for part, graph in zip(parts, self.graph, strict=True))
+        parts = self.conv(x).unflatten(1, (len(self.graph), -1))  # (N, K, Cout, T, V)
+        y = (parts.flatten(2, 3) @ self.graph).sum(1).view(parts[:, 0].shape)
         return (self.norm(y) + self.residual(x)).relu()
 
 

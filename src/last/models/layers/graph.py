@@ -9,9 +9,9 @@ from last.skeleton import Layout
 def directed_partition(layout: Layout) -> Tensor:
     """Each joint itself, the bones towards the centre and those away from it, (K, V, V).
 
-    Entry [0, v, v] is 1; [1, v, w] belongs to the bone from w to v, the nearer of the two to the centre, [2, v, w] to
-    the one from w to v, the farther. Each subset is normalised by itself: its columns add up to 1, or to 0 where they
-    are empty. From 2s-AGCN (Shi et al., CVPR 2019).
+    Entry [0, v, v] is 1; [1, v, w] is that of the bone between w and v, the nearer of the two to the centre, [2, v, w]
+    that of the bone between w and v, the farther. Each subset is normalised by itself: a column adds up to 1, or to 0
+    where no bone belongs to it. From 2s-AGCN (Shi et al., CVPR 2019).
     """
     count = len(layout.joints)
     hops = layout.hops_from(layout.centre)
