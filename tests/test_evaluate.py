@@ -4,7 +4,7 @@ import torch
 
 import last
 from last.data.batches import DeviceClips, Pipeline
-from last.evaluate import measure, predict
+from last.evaluate import calibrate, measure, predict
 
 
 def test_metrics_by_hand():
@@ -33,6 +33,38 @@ def test_the_dictionary_is_plain():
         {"class": "b", "clips": 0, "recall": None, "precision": None},
     ]
     assert content["confusion"] == [[1, 0], [0, 0]]
+
+
+def test_calibration_by_hand():
+    # Three clips of confidence 0.9 to 1, two of them right; two of confidence 0.6 to 0.7, one right.
+    confidence = torch.tensor([0.95, 0.95, 0.98, 0.65, 0.61], dtype=torch.double)
+    probabilities = torch.stack([confidence, 1 - confidence], 1)
+    calibration = calibrate(probabilities, torch.tensor([0, 0, 1, 0, 1]), bins=10)
+    assert calibration.counts.tolist() == [0, 0, 0, 0, 0, 0, 2, 0, 0, 3]
+    sure, unsure = 100 * (0.95 + 0.95 + 0.98) / 3, 63
+    np.testing.assert_allclose(calibration.confidence[[6, 9]], [unsure, sure])
+    np.testing.assert_allclose(calibration.accuracy[[6, 9]], [50, 200 / 3])
+    assert np.isnan(calibration.accuracy[[0, 5, 8]]).all()
+    assert calibration.expected_error == pytest.approx((2 * 13 + 3 * (sure - 200 / 3)) / 5)
+    assert calibration.maximum_error == pytest.approx(sure - 200 / 3)
+
+
+def test_a_bin_holds_its_upper_edge():
+    confidence = torch.tensor([0.5, 0.75, 0.7500001, 1.0], dtype=torch.double)
+    counts = calibrate(torch.stack([confidence, 1 - confidence], 1), torch.zeros(4), bins=4).counts
+    assert counts.tolist() == [0, 1, 1, 2]
+
+
+def test_certainty_that_is_right_is_calibrated():
+    metrics = measure(torch.eye(3).repeat(2, 1), torch.tensor([0, 1, 2, 0, 1, 2]))
+    assert (metrics.ece, metrics.calibration.maximum_error) == (0, 0)
+    always_wrong = measure(torch.eye(3), torch.tensor([1, 2, 0]))
+    assert always_wrong.ece == 100
+    assert always_wrong.to_dict("abc")["calibration"] == {
+        "expected_error": 100.0,
+        "maximum_error": 100.0,
+        "bins": [{"clips": 3, "confidence": 100.0, "accuracy": 0.0}],
+    }
 
 
 def test_nothing_to_evaluate_is_told():

@@ -10,12 +10,14 @@ from last.config import load_config, with_overrides
 from last.data.clean import CleanOptions
 from last.data.datasets import DataMissingError, load_dataset, open_store, prepare_dataset
 from last.data.store_writer import StoreWriter
+from last.evaluate import Scores
 from last.models.cost import count_parameters
+from last.models.published import PublishedError
 from last.progress import Reporter
-from last.recognizer import Recognizer, load_model
+from last.recognizer import Recognizer, build_model, load_model
 from last.run import Run, RunError
 from last.training.checkpoint import CheckpointError
-from last.workflow import begin, evaluate, resume, train
+from last.workflow import adopt, begin, evaluate, resume, train
 
 CPU = torch.device("cpu")
 QUIET = Reporter(quiet=True)
@@ -42,7 +44,7 @@ def test_a_run_leaves_all_its_files(run, tmp_path):
     names = {path.name for path in run.path.iterdir()}
     assert names == {
         "config.yaml", "provenance.json", "metrics.csv", "tensorboard", "checkpoint.pt", "last.safetensors",
-        "best.safetensors", "evaluation.json", "result.json", "report.html", "pictures",
+        "best.safetensors", "evaluation.json", "result.json", "scores.npz", "report.html", "pictures",
     }  # fmt: skip
     assert [row["epoch"] for row in run.history()] == [1, 2]
     assert set(run.history()[0]) == {
@@ -64,6 +66,39 @@ def test_the_result_says_how_to_get_it_again(run, tmp_path):
     copied = run.copy_result("result.json", tmp_path / "results")
     assert copied.name == "nw_ucla.xview.last_e_nano.nw_ucla.seed0.json"
     assert json.loads(copied.read_text()) == result
+
+
+def test_the_scores_are_those_of_the_result(run, ucla_like):
+    result, scores = json.loads((run.path / "result.json").read_text()), Scores.open(run.path / "scores.npz")
+    test_part = ucla_like.clips[ucla_like.clips["camera"] == 3]
+    assert scores.names.tolist() == test_part["name"].tolist()
+    assert scores.classes == ucla_like.classes
+    right = scores.probabilities.argmax(1) == test_part["label"]
+    assert result["correct"] == "".join("1" if hit else "0" for hit in right)
+    assert result["top1"] == pytest.approx(100 * right.mean(), abs=1e-4)
+    assert result["test_part"] == scores.fingerprint
+    other = dataclasses.replace(scores, labels=scores.labels[::-1])
+    assert other.fingerprint != scores.fingerprint
+
+
+def test_published_weights_become_a_run_that_is_no_result_of_ours(config, tmp_path):
+    settings = {"model.name": "efficientgcn_b0", "model.streams": ["joint"]}
+    config = with_overrides(config, settings)
+    dataset = load_dataset("nw_ucla")
+    network = build_model(config, len(dataset.classes), dataset.layout)
+    torch.save({"model": network.state_dict()}, tmp_path / "theirs.pth.tar")
+    run = adopt(config, tmp_path / "theirs.pth.tar", "theirs", "last import")
+    evaluation = evaluate(run, CPU, QUIET)
+    assert evaluation.result["kind"] == "published"
+    assert evaluation.result["published"]["file"] == "theirs.pth.tar"
+    adopted = load_model(run.path).state_dict()
+    assert all(torch.equal(adopted[name], value) for name, value in network.state_dict().items())
+    assert run.copy_result("result.json", tmp_path / "results").name.endswith(".published.json")
+    with pytest.raises(RunError, match="holds a run already"):
+        adopt(config, tmp_path / "theirs.pth.tar", "theirs", "last import")
+    with pytest.raises(PublishedError, match="classes"):
+        adopt(with_overrides(config, {"data.name": "sbu"}), tmp_path / "theirs.pth.tar", "other", "last import")
+    assert not (run.path.parent / "other").exists()
 
 
 def test_evaluation_takes_the_test_part_alone_and_repeats_itself(run, ucla_like):

@@ -141,13 +141,14 @@ def stats(store: Path, /, *, out: Path | None = None) -> None:
     with reporter.bar("counting") as advance:
         counted = statistics(opened, advance)
     for table in tables(counted):
-        reporter.answer(_for_terminal(table))
+        reporter.answer(for_terminal(table))
     if out is not None:
         write_statistics(counted, opened.path.name, out)
         reporter.answer(f"written to {out}")
 
 
-def _for_terminal(table: "PageTable") -> Table:
+def for_terminal(table: "PageTable") -> Table:
+    """A page's table as it is printed: figures to the right, two decimals, a dash for what is unknown."""
     shown = Table(title=table.caption, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(table.header):
         holds_text = any(isinstance(row[i], str) for row in table.rows)

@@ -8,7 +8,8 @@
     checkpoint.pt       for an exact resume
     last.safetensors    the network of the last epoch (its moving average where the recipe has one)
     best.safetensors    the best on the validation part, where the recipe sets one aside
-    evaluation.json     scores on the test part: per class, confusion
+    evaluation.json     figures on the test part: per class, confusion, calibration
+    scores.npz          probabilities of each test clip, to fuse and compare
     result.json         one record for results/
     report.html         pictures/ and tables on one page
 """
@@ -50,13 +51,13 @@ class Run:
     config: Config
 
     @classmethod
-    def create(cls, path: Path, config: Config, provenance: Mapping[str, str]) -> "Run":
+    def create(cls, path: Path, config: Config, provenance: Mapping[str, Any]) -> "Run":
         """Start a new folder.
 
         Args:
             path: the folder.
             config: its settings.
-            provenance: command, commit, hardware, torch and date.
+            provenance: command, commit, hardware, torch and date; ``published`` says whose weights were adopted.
 
         Raises:
             RunError: there is a run already.
@@ -177,8 +178,9 @@ class Run:
         """
         config = self.config
         name = f"{config.data.name}.{config.data.protocol}.{config.model.name}.{config.training.recipe}"
-        target = folder / f"{name}.seed{config.training.seed}{file.removeprefix('result')}"
         text = (self.path / file).read_text(encoding="utf-8")
+        origin = "published" if json.loads(text)["kind"] == "published" else f"seed{config.training.seed}"
+        target = folder / f"{name}.{origin}{file.removeprefix('result')}"
         if target.exists() and settings_of(json.loads(target.read_text(encoding="utf-8"))) != settings_of(
             json.loads(text)
         ):

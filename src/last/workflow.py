@@ -1,8 +1,9 @@
 """What the commands do: train a run, evaluate it, report on it."""
 
+import hashlib
 import signal
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,10 +17,11 @@ from last import provenance
 from last.config import Config
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
-from last.data.datasets import open_store
+from last.data.datasets import load_dataset, open_store
 from last.data.protocols import copied_from_training, split, validation_split
-from last.evaluate import Metrics, measure, predict
+from last.evaluate import Metrics, Scores, measure, predict
 from last.models.cost import count_parameters
+from last.models.published import load_published
 from last.progress import Interrupted, Reporter
 from last.recognizer import Recognizer, build_model, describe
 from last.report.summary import write_report
@@ -65,11 +67,38 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
     Pipeline.from_config(config.data, config.model, store.layout)
     with torch.device("meta"):
         build_model(config, len(store.classes), store.layout)
-    now = datetime.now()
-    name = name or f"{config.data.name}-{config.model.name}-{now:%Y%m%d-%H%M%S}"
-    # A name is one path part; anything more is a path of the user's own.
-    folder = Path(name) if len(Path(name).parts) > 1 else Path(config.environment.runs_root).expanduser() / name
-    return Run.create(folder, config, provenance.record(command, device))
+    return Run.create(_folder(config, name), config, provenance.record(command, device))
+
+
+def adopt(config: Config, weights: Path, name: str | None, command: str) -> Run:
+    """Make a run of the weights that the authors of a network published, ready to be evaluated.
+
+    Args:
+        config: the network, the data set whose classes and layout it was trained on, and how clips become its input.
+        weights: the authors' file.
+        name: as for :func:`begin`.
+        command: the command line, for the record.
+
+    Raises:
+        RunError: the folder holds a run already.
+        PublishedError, ConfigError, ValueError: the weights do not fit the settings; no folder is made.
+        WriteError: it cannot be written.
+    """
+    dataset = load_dataset(config.data.name)
+    Pipeline.from_config(config.data, config.model, dataset.layout)
+    model = build_model(config, len(dataset.classes), dataset.layout)
+    load_published(model, weights)
+    file = {"file": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    made_by = provenance.record(command, torch.device("cpu")) | {"published": file}
+    run = Run.create(_folder(config, name), config, made_by)
+    save_weights(run.weights("last"), model, describe(config, dataset.classes, dataset.layout, dataset.columns))
+    return run
+
+
+def _folder(config: Config, name: str | None) -> Path:
+    """Of a new run: a name is one path part; anything more is a path of the user's own."""
+    name = name or f"{config.data.name}-{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    return Path(name) if len(Path(name).parts) > 1 else Path(config.environment.runs_root).expanduser() / name
 
 
 def resume(path: Path, given: Mapping[str, Any], device: torch.device, command: str) -> Run:
@@ -91,7 +120,9 @@ def resume(path: Path, given: Mapping[str, Any], device: torch.device, command: 
     return run
 
 
-def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> Evaluation:
+def train(
+    run: Run, resumed: bool, device: torch.device, reporter: Reporter, stop: Callable[[], bool] | None = None
+) -> Evaluation:
     """Train, from the start or from the run's checkpoint, then evaluate and write the report.
 
     Args:
@@ -99,12 +130,13 @@ def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> 
         resumed: go on from the checkpoint.
         device: where to train.
         reporter: says what happens.
+        stop: asked after each step whether to stop; None listens for Ctrl-C.
 
     Returns:
         The last epoch's network on the test part.
 
     Raises:
-        Interrupted: by Ctrl-C; the checkpoint holds the very step.
+        Interrupted: it was to stop; the checkpoint holds the very step.
         TrainingError: the loss is not finite.
         DataMissingError, StoreError, ConfigError, CheckpointError: as their messages say.
     """
@@ -149,7 +181,7 @@ def train(run: Run, resumed: bool, device: torch.device, reporter: Reporter) -> 
     try:
         columns = store.meta["provenance"].get("columns")
         description = describe(config, store.classes, store.layout, columns)
-        _fit(run, trainer, pipeline, validation, description, reporter)
+        _fit(run, trainer, pipeline, validation, description, reporter, stop)
     except Interrupted:
         raise Interrupted(
             f"stopped in epoch {trainer.progress.epoch + 1} after {trainer.progress.step} of its "
@@ -165,6 +197,7 @@ def _fit(
     validation: DeviceClips | None,
     description: dict[str, Any],
     reporter: Reporter,
+    stop: Callable[[], bool] | None,
 ) -> None:
     from torch.utils.tensorboard import SummaryWriter  # takes a second to import, so only where it is needed
 
@@ -185,7 +218,7 @@ def _fit(
     with (
         SummaryWriter(str(run.path / "tensorboard"), purge_step=trainer.progress.epoch + 1) as board,
         reporter.bar("training", trainer.steps_per_epoch * epochs) as advance,
-        _stop_on_signal(reporter) as stop,
+        nullcontext(stop) if stop else stop_on_signal(reporter) as stopping,
     ):
         trainer.fit(
             run.checkpoint,
@@ -193,14 +226,22 @@ def _fit(
             advance,
             validate if validation is not None else None,
             lambda: save_weights(run.weights("best"), trainer.averaged, description),
-            stop,
+            stopping,
         )
     save_weights(run.weights("last"), trainer.averaged, description)
 
 
 @contextmanager
-def _stop_on_signal(reporter: Reporter) -> Generator[Callable[[], bool]]:
-    """Turn the first Ctrl-C, or a request to terminate, into an answer that the loop asks for; the second is one."""
+def stop_on_signal(reporter: Reporter, tell: Callable[[], object] = lambda: None) -> Generator[Callable[[], bool]]:
+    """Turn the first Ctrl-C, or a request to terminate, into an answer that the loop asks for; the second is one.
+
+    Args:
+        reporter: says that it was heard.
+        tell: called at the first, for who cannot ask.
+
+    Yields:
+        Whether to stop.
+    """
     stopping = False
 
     def handle(number: int, frame: object) -> None:
@@ -208,6 +249,7 @@ def _stop_on_signal(reporter: Reporter) -> Generator[Callable[[], bool]]:
         if stopping:
             raise KeyboardInterrupt
         stopping = True
+        tell()
         reporter.say("stopping after this step; press Ctrl-C again to leave without saving")
 
     try:
@@ -224,7 +266,7 @@ def _stop_on_signal(reporter: Reporter) -> Generator[Callable[[], bool]]:
 def evaluate(
     run: Run, device: torch.device, reporter: Reporter, weights: Weights = "last", crops: int | None = None
 ) -> Evaluation:
-    """Score a run's network on the test part of its protocol, and write evaluation.json, result.json and report.html.
+    """Score a run's network on the test part of its protocol; write evaluation, scores, result and report.
 
     Other weights or crops than those that the run reports get files of their own, such as result.best.crops1.json.
 
@@ -259,12 +301,15 @@ def evaluate(
     clips = DeviceClips.from_store(store, test_part, device)
     with reporter.bar("evaluating", len(clips)) as advance:
         probabilities = predict(recognizer.model, recognizer.pipeline, clips, crops=crops, on_clips=advance)
-    metrics = measure(probabilities, clips.labels)
+    table = store.clips[test_part]
+    scores = Scores(table["name"], table["label"].astype(np.int64), probabilities.numpy(), store.classes)
+    metrics = scores.measure()
     # Copies of training clips in a test part flatter every number on it.
     fresh = torch.from_numpy(~copied_from_training(store, train_part, test_part))
     without_copies = measure(probabilities[fresh], clips.labels.cpu()[fresh]).top1 if fresh.any() else None
     result = {
-        "kind": "accuracy",
+        # What others trained stands apart from what was trained here.
+        "kind": "published" if "published" in made_by else "accuracy",
         "model": config.model.name,
         "parameters": count_parameters(recognizer.model),
         "dataset": config.data.name,
@@ -277,7 +322,10 @@ def evaluate(
         "top1": round(metrics.top1, 4),
         "top5": round(metrics.top5, 4),
         "mean_class_accuracy": round(metrics.mean_class_accuracy, 4),
+        "ece": round(metrics.ece, 4),
         "test_clips": metrics.clips,
+        "test_part": scores.fingerprint,
+        "correct": "".join("01"[right] for right in scores.correct.astype(int)),
         "test_clips_copied_from_training": int((~fresh).sum()),
         "top1_without_copies": None if without_copies is None else round(without_copies, 4),
         "seconds": round(sum(row["seconds"] for row in history), 1),
@@ -286,6 +334,7 @@ def evaluate(
     }
     own = "" if (weights, crops) == ("last", config.data.test_crops) else f".{weights}.crops{crops}"
     run.write_json(f"evaluation{own}.json", {"weights": weights, "crops": crops, **metrics.to_dict(store.classes)})
+    scores.save(run.path / f"scores{own}.npz")
     run.write_json(f"result{own}.json", result)
     report = run.path / f"report{own}.html"
     with reporter.bar("drawing the report"):

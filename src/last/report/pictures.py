@@ -93,13 +93,13 @@ def draw_curves(history: Sequence[Mapping[str, float]], out: Path) -> None:
         for part, curve in panels[title].items():
             marker = "o" if len(curve) < 20 else ""
             axes.plot(*curve.T, color=colours[part], label=part, linewidth=1.4, marker=marker, markersize=2.5)
-        _plain(axes)
+        plain(axes)
         axes.grid(axis="y", color=PALE)
         axes.set_xlabel("epoch", fontsize=8, color=INK)
         axes.set_title(title, fontsize=9, color=INK, loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-    _write(out, _png(figure))
+    write_figure(figure, out)
 
 
 def draw_confusion(matrix: np.ndarray, classes: Sequence[str], out: Path) -> None:
@@ -124,7 +124,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], out: Path) -> Non
     axes = figure.add_subplot()
     # The square root lets a few clips gone astray be seen beside a full diagonal.
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 100))
-    _plain(axes)
+    plain(axes)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set_xticks(range(count), classes, rotation=90, fontsize=font, parse_math=False)
@@ -140,7 +140,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], out: Path) -> Non
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=2, colors=INK)
     bar.set_label("% of the true class", fontsize=8, color=INK)
-    _write(out, _png(figure))
+    write_figure(figure, out)
 
 
 def draw_per_class(recall: np.ndarray, classes: Sequence[str], out: Path) -> None:
@@ -171,10 +171,26 @@ def draw_per_class(recall: np.ndarray, classes: Sequence[str], out: Path) -> Non
         mean = np.nanmean(percent)
         axes.axvline(mean, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.set_title(f"mean over classes {mean:.1f} %", fontsize=8, color=INK, loc="left")
-    _plain(axes)
+    plain(axes)
     axes.tick_params(axis="y", length=0)
     axes.set_yticks(range(count), names, fontsize=7, parse_math=False)
     axes.set_xlabel("accuracy (%)", fontsize=8, color=INK)
+    write_figure(figure, out)
+
+
+def plain(axes: Axes) -> None:
+    """Give axes the look of all pictures of results: two quiet spines and small labels."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(QUIET)
+    axes.tick_params(labelsize=7.5, colors=INK, color=QUIET)
+
+
+def write_figure(figure: Figure, out: Path) -> None:
+    """Write a figure as PNG, 150 pixels an inch.
+
+    Raises:
+        WriteError: ``out`` cannot be written.
+    """
     _write(out, _png(figure))
 
 
@@ -182,12 +198,6 @@ def _curve(history: Sequence[Mapping[str, float]], column: str) -> np.ndarray:
     """(epoch, value) of the epochs that have a value, (points, 2)."""
     rows = [row for row in history if np.isfinite(row.get(column, np.nan))]
     return np.array([(row["epoch"], row[column]) for row in rows])
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(QUIET)
-    axes.tick_params(labelsize=7.5, colors=INK, color=QUIET)
 
 
 def _write(out: Path, content: bytes) -> None:

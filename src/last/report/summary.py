@@ -10,6 +10,7 @@ from torch import Tensor
 from last.data.store import ClipStore
 from last.evaluate import Metrics
 from last.files import file_name
+from last.report.comparison_pictures import draw_reliability
 from last.report.page import Table, write_page
 from last.report.pictures import draw_clip, draw_confusion, draw_curves, draw_per_class
 
@@ -39,13 +40,17 @@ def write_report(
     Raises:
         WriteError: the folder cannot be written.
     """
-    draw_curves(history, pictures / "curves.png")
+    shown = []
+    if history:  # adopted weights have none
+        draw_curves(history, pictures / "curves.png")
+        shown.append(("Loss and top-1 accuracy over the epochs", pictures / "curves.png"))
     draw_confusion(metrics.confusion, store.classes, pictures / "confusion.png")
     draw_per_class(metrics.recall, store.classes, pictures / "per_class.png")
-    shown = [
-        ("Loss and top-1 accuracy over the epochs", pictures / "curves.png"),
+    draw_reliability(metrics.calibration, pictures / "reliability.png")
+    shown += [
         ("Confusion: true classes in rows", pictures / "confusion.png"),
         ("Recall of each class", pictures / "per_class.png"),
+        ("Accuracy by confidence: equal on the dashed line", pictures / "reliability.png"),
     ]
     true, seen = store.clips["label"][test_part], predicted.numpy()
     for i in _examples(true, seen):
@@ -78,10 +83,11 @@ def _facts(metrics: Metrics, result: Mapping[str, Any]) -> dict[str, str]:
         "top-1 without copies": "–" if rest is None else f"{rest:.2f} %",
         "top-5": f"{metrics.top5:.2f} %",
         "mean class accuracy": f"{metrics.mean_class_accuracy:.2f} %",
+        "expected calibration error": f"{metrics.ece:.2f} points",
         "test clips": f"{metrics.clips:,}",
         "test-time crops": "whole clips" if result["crops"] == 1 else str(result["crops"]),
         "parameters": f"{result['parameters']:,}",
-        "trained in": f"{result['seconds']:.0f} s",
+        "trained in": f"{result['seconds']:.0f} s" if "published" not in result else "by its authors",
     }
     keys = ("recipe", "epochs", "seed", "weights", "hardware", "torch", "date", "commit", "command")
     return facts | {key: str(result[key]) for key in keys}
