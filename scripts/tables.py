@@ -1,34 +1,32 @@
 """Fill the tables in README and docs from the records in results/: `python scripts/tables.py`, or `--check` them.
 
 A table stands between lines `<!-- results:NAME -->` and `<!-- /results -->`; NAME is a data set, ``real`` for all but
-the embedded one, ``data`` for speeds of the data pipeline, or ``fuzz``.
+the embedded one, ``scoreboard`` for networks side by side, ``losses`` for where LAST is not ahead of its peers,
+``data`` for speeds of the data pipeline, or ``fuzz``.
 """
 
-import json
 import re
 import sys
-from collections import defaultdict
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
-from last.run import settings_of
+from last.bench.entries import FOLDS, Record, entries, read_records, spread
+from last.bench.scoreboard import DATASETS, Board, boards, losses, scoreboard
+from last.bench.speed import Speed
+from last.bench.speed import markdown as markdown_of_speeds
+from last.models.cost import costs
+from last.models.cost import markdown as markdown_of_costs
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCORES = ("top1", "top1_without_copies", "top5", "mean_class_accuracy")
 MARKED = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
-def records() -> list[dict[str, Any]]:
-    """What stands in results/."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "results").glob("*.json"))]
-
-
 def data_table() -> str:
     """How fast data are prepared and read."""
     lines = ["| what | value | unit |", "|---|---|---|"]
-    measured = [record for record in records() if record["kind"] == "data"]
+    measured = [record for record in read_records(RESULTS) if record["kind"] == "data"]
     lines += [f"| {f['what']} | {f['value']:,} | {f['unit']} |" for record in measured for f in record["figures"]]
     return "\n".join(lines) + f"\n\n{_machine(measured[0])}\n" if measured else "not measured\n"
 
@@ -39,7 +37,7 @@ def fuzz_table() -> str:
         "| format | damaged files | still clips | refused | faults | slowest, ms | MB |",
         "|---|---|---|---|---|---|---|",
     ]
-    measured = [record for record in records() if record["kind"] == "fuzz"]
+    measured = [record for record in read_records(RESULTS) if record["kind"] == "fuzz"]
     for record in measured:
         for name, row in record["formats"].items():
             counts = (f"{row[key]:,}" for key in ("examples", "clips", "refusals", "faults"))
@@ -47,54 +45,74 @@ def fuzz_table() -> str:
     return "\n".join(lines) + f"\n\n{_machine(measured[0])}\n" if measured else "not measured\n"
 
 
-def _machine(record: dict[str, Any]) -> str:
+def _machine(record: Record) -> str:
     return f"{record['hardware']}, commit {record['commit']}, {record['date']}."
 
 
 def table(chosen: str) -> str:
     """The accuracies of a data set, or of all ``real`` ones: mean and deviation over seeds for each way to get them."""
-    groups = defaultdict(list)
-    for record in records():
-        is_chosen = record.get("dataset") == chosen or (chosen == "real" and record.get("dataset") != "synthetic")
-        if record["kind"] == "accuracy" and is_chosen:
-            fold = re.fullmatch(r"fold\d+", record["protocol"])
-            record |= {"protocol": "folds", "fold": record["protocol"]} if fold else {"fold": ""}
-            keys = ("dataset", "model", "parameters", "protocol", "recipe", "epochs")
-            settings = settings_of(record)
-            settings["data"].pop("protocol", None)
-            groups[(*(record[key] for key in keys), json.dumps(settings))].append(record)
     lines = [
         "| data set | model | parameters | protocol | recipe, epochs | seeds | top-1 | top-1 without copies | top-5 "
         "| mean class | minutes a seed |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (dataset, model, parameters, protocol, recipe, epochs, *_), members in sorted(groups.items()):
-        runs = [_over_folds(seed, members) for seed in sorted({record["seed"] for record in members})]
-        if protocol == "folds":
-            folds = sorted({record["fold"].removeprefix("fold") for record in members})
+    found = [
+        entry
+        for entry in entries(read_records(RESULTS))
+        if entry.first["dataset"] == chosen or (chosen == "real" and entry.first["dataset"] != "synthetic")
+    ]
+    for entry in found:
+        first, runs = entry.first, {seed: entry.by_seed[seed] for seed in entry.complete or entry.by_seed}
+        protocol = entry.protocol
+        if protocol == FOLDS:
+            folds = sorted({name.removeprefix("fold") for tested in runs.values() for name in tested})
             protocol = f"mean of folds {', '.join(folds)}"
-        scores = (spread([run[key] for run in runs]) for key in SCORES)
-        seeds, minutes = (", ".join(str(run[key]) for run in runs) for key in ("seed", "minutes"))
-        cells = (dataset, model, f"{parameters:,}", protocol, f"{recipe}, {epochs}", seeds, *scores, minutes)
+        scores = (spread([entry.score(seed, key) for seed in runs]) for key in SCORES)
+        minutes = ", ".join(_minutes(list(tested.values())) for tested in runs.values())
+        named = (first["dataset"], first["model"], f"{first['parameters']:,}", protocol)
+        cells = (*named, f"{first['recipe']}, {first['epochs']}", ", ".join(map(str, runs)), *scores, minutes)
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n" if groups else "not measured\n"
+    return "\n".join(lines) + "\n" if found else "not measured\n"
 
 
-def _over_folds(seed: int, members: list[dict[str, Any]]) -> dict[str, Any]:
-    """The scores of a seed, a mean where it was trained on several folds, and how long that took in all."""
-    members = [record for record in members if record["seed"] == seed]
-    minutes = f"{sum(record['seconds'] for record in members) / 60:.0f}"
-    threads = members[0]["hardware"].rpartition(", ")[2]
-    means = {key: mean(record[key] for record in members) for key in SCORES}
-    return means | {"seed": seed, "minutes": f"{minutes} ({threads})"}
+def _minutes(records: list[Record]) -> str:
+    threads = records[0]["hardware"].rpartition(", ")[2]
+    return f"{sum(record['seconds'] for record in records) / 60:.0f} ({threads})"
 
 
-def spread(values: list[float]) -> str:
-    """Mean and, of several values, sample standard deviation."""
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+def _boards() -> list[Board]:
+    """Of people: a score on the embedded set says nothing of them."""
+    return [board for board in boards(read_records(RESULTS), DATASETS) if board.dataset != "synthetic"]
 
 
-TABLES = {"data": data_table, "fuzz": fuzz_table}
+def speed_table() -> str:
+    """How fast networks are, a table for each machine and size of input."""
+    parts = []
+    for record in read_records(RESULTS):
+        if record["kind"] == "speed":
+            speeds = [Speed(**row) for row in record["records"]]
+            groups = dict.fromkeys((s.device, s.frames, s.joints, s.bodies) for s in speeds)
+            for group in groups:
+                _, frames, joints, bodies = group
+                chosen = [s for s in speeds if (s.device, s.frames, s.joints, s.bodies) == group]
+                size = f"{frames} frames, {joints} joints, bodies: {bodies}"
+                parts.append(f"{markdown_of_speeds(chosen)}\n{size}; {_machine(record)}\n")
+    return "\n".join(parts) or "not measured\n"
+
+
+def networks_table() -> str:
+    """What networks cost, counted anew."""
+    return markdown_of_costs(costs())
+
+
+TABLES = {
+    "data": data_table,
+    "networks": networks_table,
+    "speed": speed_table,
+    "fuzz": fuzz_table,
+    "scoreboard": lambda: scoreboard(_boards()),
+    "losses": lambda: losses(_boards()),
+}
 
 
 def main() -> int:

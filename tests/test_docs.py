@@ -13,18 +13,12 @@ from cyclopts import CycloptsError, MissingArgumentError
 from last.cli import app
 from last.config import Config, load_config
 from last.models import list_models
-from last.models.cost import count_macs, count_parameters, on_paper
+from last.models.cost import cost, count_macs, count_parameters, markdown, on_paper
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # The original's commands are these of ours.
 SCRIPTS = {"scripts/train.py": ["train"], "scripts/preprocess_v2.py": ["data", "prepare"]}
-
-
-@pytest.fixture(scope="module")
-def costs() -> dict[str, tuple[int, int]]:
-    """Parameters and MACs of each network."""
-    return {name: (count_parameters(on_paper(name)), count_macs(name)) for name in list_models()}
 
 
 def text(page: Path) -> str:
@@ -144,13 +138,21 @@ def test_what_is_named_exists():
         assert list(missing_names(wrong, tests, settings))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/03_architecture.md"])
-def test_sizes_in_the_text_are_those_of_the_networks(page, costs):
-    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \| ([\d,.]+) M \|$", text(ROOT / page), re.MULTILINE)
-    assert [name for name, _, _ in rows] == list(costs)
+def test_sizes_in_the_text_are_those_of_the_networks():
+    architecture = text(ROOT / "docs/03_architecture.md")
+    rows = re.findall(r"^\| `(last\w+)` \|.*\| ([\d,]+) \| ([\d,.]+) M \|$", architecture, re.MULTILINE)
+    assert [name for name, _, _ in rows] == [name for name in list_models() if name.startswith("last")]
     for name, parameters, macs in rows:
         digits = len(macs.partition(".")[2])
-        assert (parameters, macs) == (f"{costs[name][0]:,}", f"{costs[name][1] / 1e6:,.{digits}f}")
+        assert parameters == f"{count_parameters(on_paper(name)):,}"
+        assert macs == f"{count_macs(name) / 1e6:,.{digits}f}"
+
+
+def test_the_readme_has_every_network_as_it_is_counted():
+    rows = {row.split("`")[1]: row for row in text(ROOT / "README.md").splitlines() if re.match(r"\| `\w+` \|", row)}
+    assert set(rows) == set(list_models())
+    for name in ("last_e_nano", "ddnet_small", "sgn", "efficientgcn_b0"):
+        assert rows[name] in markdown([cost(name)])
 
 
 def test_recipes_in_the_text_are_those_of_the_files():

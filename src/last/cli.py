@@ -13,7 +13,9 @@ from cyclopts.validators import Number
 from rich.table import Table
 
 from last import __version__
-from last.cli_data import Positive, data, plain_name, reporter
+from last.cli_bench import bench
+from last.cli_compare import compare, fuse
+from last.cli_data import Positive, assignments, data, plain_name, reporter
 from last.cli_look import bodies_in_words
 from last.config import Config, ConfigError, is_file, load_config
 from last.progress import Interrupted
@@ -30,6 +32,9 @@ app = App(
     suppress_keyboard_interrupt=False,  # main() answers it with an exit code of ours
 )
 app.command(data)
+app.command(bench)
+app.command(fuse)
+app.command(compare)
 
 _command = "last"  # as it was typed, for the record of a run
 
@@ -75,13 +80,7 @@ class Settings:
             "training.seed": self.seed,
         }
         given = {key: value for key, value in flags.items() if value is not None}
-        for item in self.set or []:
-            key, equals, value = item.partition("=")
-            if not equals:
-                raise ConfigError(f"--set {item} has no '=', expected section.key=value, such as training.ema=0.99")
-            if key != "training":
-                given[key.replace("-", "_")] = value
-        return given
+        return given | {key: value for key, value in assignments(self.set or []).items() if key != "training"}
 
     def names(self) -> dict[str, str]:
         """The configurations that were chosen, by the key that holds their name; ``--set training=NAME`` is one.
@@ -152,6 +151,20 @@ def train(
     else:
         begun = workflow.begin(settings.config(), run, chosen, _command)
     _print_evaluation(begun, workflow.train(begun, resume is not None, chosen, reporter), results)
+
+
+@app.command(name="import")
+def import_published(weights: Path, /, *, settings: Settings = Settings(), run: str | None = None) -> None:
+    """Make a run of the weights that the authors of EfficientGCN or CTR-GCN published, to evaluate and compare.
+
+    Args:
+        weights: the authors' file, .pt or .pth.tar.
+        run: name of the run's folder under the environment's runs_root, or a path.
+    """
+    from last import workflow
+
+    adopted = workflow.adopt(settings.config(), weights, run, _command)
+    reporter.answer(f"{adopted.path}; score it with: last evaluate {adopted.path}")
 
 
 @app.command
@@ -248,40 +261,45 @@ def predict(
 
 @app.command
 def models(
+    names: list[str] | None = None,
+    /,
     *,
     classes: Positive = 60,
     layout: str = "ntu",
     frames: Positive = 64,
     bodies: Positive = 1,
+    table: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """List the networks: name, parameters, MACs of one clip.
+    """List the networks: name, parameters, multiply-accumulates (MACs) of one clip.
 
     Args:
+        names: which; all where not given.
         classes: size of the output.
         layout: the skeleton.
         frames: of the clip.
         bodies: in the clip.
-        json: print JSON.
+        table: print all counts by all conventions, in Markdown.
+        json: print them in JSON.
     """
-    from last.models import ALIASES, list_models
-    from last.models.cost import count_macs, count_parameters, on_paper
+    from last.models import list_models
+    from last.models.cost import costs, markdown
 
-    alias = {name: short for short, name in ALIASES.items()}
-    rows = []
-    with reporter.bar("counting", len(list_models())) as advance:
-        for done, name in enumerate(list_models(), start=1):
-            parameters = count_parameters(on_paper(name, classes, layout))
-            rows.append((name, alias.get(name, ""), parameters, count_macs(name, classes, layout, frames, bodies)))
-            advance(done)
+    chosen = names or list_models()
+    with reporter.bar("counting", len(chosen)) as advance:
+        rows = costs(chosen, classes, layout, frames, bodies, advance)
     if json:
-        _print_json([dict(zip(("model", "alias", "parameters", "macs"), row, strict=True)) for row in rows])
+        _print_json([row.to_dict() for row in rows])
+        return
+    if table:
+        sys.stdout.write(markdown(rows))
         return
     reporter.answer(f"{classes} classes, layout {layout}, {frames} frames, {bodies_in_words(bodies)}")
-    table = _table("model", "alias", "parameters", "MACs")
-    for name, short, parameters, macs in rows:
-        table.add_row(name, short, f"{parameters:,}", f"{macs / 1e6:,.1f} M")
-    reporter.answer(table)
+    shown = _table("model", "alias", "parameters", "MACs", "a second of input")
+    for row in rows:
+        macs = (f"{number / 1e6:,.1f} M" for number in (row.macs.all, row.macs.per_second))
+        shown.add_row(row.model, row.alias, f"{row.parameters:,}", *macs)
+    reporter.answer(shown)
 
 
 @app.command
@@ -309,7 +327,12 @@ def _print_evaluation(run: Run, evaluation: "Evaluation", results: Path | None) 
         rest = result["top1_without_copies"]
         without = "there are no others" if rest is None else f"without them top-1 is {rest:.2f}"
         reporter.answer(f"{copies} of the test clips have exactly the joints of a training clip; {without}")
-    reporter.answer(f"trained in {result['seconds']:.0f} s; report: {evaluation.report}")
+    origin = (
+        f"weights of {result['published']['file']}"
+        if "published" in result
+        else f"trained in {result['seconds']:.0f} s"
+    )
+    reporter.answer(f"{origin}; report: {evaluation.report}")
     if results is not None:
         reporter.answer(f"result: {run.copy_result(evaluation.result_file, results)}")
 
@@ -320,6 +343,7 @@ def _table(*columns: str) -> Table:
         numeric = column in {
             "parameters",
             "MACs",
+            "a second of input",
             "clips",
             "top-1",
             "top-5",

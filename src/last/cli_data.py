@@ -1,5 +1,6 @@
 """The commands of `last data` that make stores and other files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,21 @@ Positive = Annotated[int, Parameter(validator=Number(gte=1))]
 def plain_name(name: str) -> str:
     """The name of a configuration, in which hyphen and underscore are the same; a file's path stays as it is."""
     return name if is_file(name) else name.replace("-", "_")
+
+
+def assignments(items: Sequence[str]) -> dict[str, str]:
+    """Settings by section.key, from ``--set section.key=value``.
+
+    Raises:
+        ConfigError: one has no value.
+    """
+    given = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {item} has no '=', expected section.key=value, such as training.ema=0.99")
+        given[key.replace("-", "_")] = value
+    return given
 
 
 @data.command(name="list")

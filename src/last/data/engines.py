@@ -44,7 +44,7 @@ def run(
     if engine == "ray":
         yield from _run_ray(work, tasks, workers)
         return
-    workers = workers or _cores()
+    workers = workers or cores()
     if workers > 1 and len(tasks) > 1:
         yield from _run_processes(work, tasks, min(workers, len(tasks)))
         return
@@ -54,7 +54,7 @@ def run(
             yield
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, which a container or a scheduler may have cut."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

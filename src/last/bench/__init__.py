@@ -1,0 +1,1 @@
+"""Networks side by side: the grid of trainings, the scoreboard, speed."""

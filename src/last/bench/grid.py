@@ -1,0 +1,247 @@
+"""A grid of ordinary runs, data set x protocol x network x recipe x seed: a few at a time, and resumable."""
+
+import itertools
+import json
+import multiprocessing
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from last import workflow
+from last.bench.entries import FOLDS, board_of
+from last.config import Config, ConfigError, load_config, recipe_of, with_overrides
+from last.data import engines
+from last.data.datasets import load_dataset
+from last.files import write_text
+from last.progress import Interrupted, Reporter
+from last.recognizer import choose_device
+from last.run import MOVABLE, Run, RunError
+
+OURS, AUTHORS = "ours", "authors"  # recipes, by whose they are
+STOP = "stop"  # a file
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes:
+        config: its settings.
+        command: what anyone can type for the very run.
+    """
+
+    config: Config
+    command: str
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        c = self.config
+        return f"{c.data.name}.{c.data.protocol}.{c.model.name}.{c.training.recipe}.seed{c.training.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is."""
+        return Path(self.config.environment.runs_root).expanduser() / "bench" / self.name
+
+    def is_done(self) -> bool:
+        """Whether the run is trained and evaluated.
+
+        Raises:
+            RunError: its folder holds a run of other settings.
+            ConfigError: the settings in its folder are damaged.
+        """
+        if not (self.folder / "config.yaml").exists():
+            return False
+        found, wanted = Run.open(self.folder).config.to_dict(), self.config.to_dict()
+        other = [
+            f"{section}.{key} {found[section][key]} instead of {value}"
+            for section, keys in wanted.items()
+            for key, value in keys.items()
+            if found[section][key] != value and f"{section}.{key}" not in MOVABLE | {"environment.name"}
+        ]
+        if other:
+            raise RunError(
+                f"{self.folder} holds a run with {', '.join(other)}; move it away, or put this grid elsewhere with "
+                "--set environment.runs_root=FOLDER"
+            )
+        return (self.folder / "result.json").exists()
+
+
+def plan(
+    datasets: Sequence[str],
+    models: Sequence[str],
+    recipes: Sequence[str],
+    seeds: int,
+    protocol: str | None = None,
+    environment: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> list[Cell]:
+    """Lay out a grid, in the order in which its runs are worth having: all networks with seed 0, then with seed 1.
+
+    Args:
+        datasets: names of their configurations, or paths.
+        models: names of networks, or paths.
+        recipes: ``ours`` (that of the data set), ``authors`` (that of the network, if it has one), names or paths.
+        seeds: how many, from 0.
+        protocol: None takes each data set's own, and all folds where it is one of them.
+        environment: None detects it.
+        overrides: of all runs alike, by section.key, as given on the command line.
+
+    Raises:
+        ConfigError: there is no such configuration, a setting is wrong, or nothing is left to train.
+    """
+    given = dict(overrides or {})
+    columns: list[tuple[Config, str, dict[str, str | None]]] = []
+    for dataset, model, recipe in itertools.product(datasets, models, recipes):
+        own = {OURS: recipe_of("data", dataset) or "default", AUTHORS: recipe_of("model", model)}
+        if chosen := own.get(recipe, recipe):
+            config = load_config(model, dataset, chosen, environment, given)
+            flags = {"--model": model, "--dataset": dataset, "--recipe": chosen, "--env": environment}
+            protocols = [protocol] if protocol else _protocols(dataset, config.data.protocol)
+            columns += [(config, tested, flags | {"--protocol": tested}) for tested in protocols]
+    cells: dict[str, Cell] = {}  # two names of a recipe may stand for one run
+    for seed, (config, tested, flags) in itertools.product(range(seeds), columns):
+        words = [word for flag, value in flags.items() if value for word in (flag, value)]
+        words += ["--seed", str(seed)]
+        words += [word for key, value in given.items() if key not in MOVABLE for word in ("--set", f"{key}={value}")]
+        settings = with_overrides(config, {"data.protocol": tested, "training.seed": seed})
+        cell = Cell(settings, shlex.join(["last", "train", *words]))
+        cells.setdefault(cell.name, cell)
+    if not cells:
+        raise ConfigError("there is nothing to train: none of the networks has a recipe of its authors; add ours")
+    return list(cells.values())
+
+
+def _protocols(dataset: str, default: str) -> list[str]:
+    """The data set's default protocol, or all folds where it is one."""
+    if board_of(default) != FOLDS:
+        return [default]
+    return [name for name in load_dataset(dataset).protocols if board_of(name) == FOLDS]
+
+
+def default_jobs(device: str, threads: int) -> int:
+    """How many trainings fit this machine side by side: one a GPU, or as many as have threads of their own."""
+    return _gpus(device) or max(1, engines.cores() // threads)
+
+
+def run(
+    cells: Sequence[Cell],
+    jobs: int,
+    threads: int,
+    device: str,
+    engine: engines.Engine,
+    results: Path,
+    reporter: Reporter,
+) -> dict[str, str]:
+    """Make the runs that are not there yet, and copy the result of each into ``results``.
+
+    A run that fails does not keep the others from going on.
+
+    Args:
+        cells: the runs.
+        jobs: how many at a time; 0 with Ray: as many as the cluster has cores.
+        threads: of each.
+        device: ``auto``, ``cpu``, ``cuda`` (all GPUs, in turn) or ``cuda:N``.
+        engine: processes of this machine, or a Ray cluster that sees the same folders.
+        results: folder.
+        reporter: says what happens.
+
+    Returns:
+        Why a run failed, by its name.
+
+    Raises:
+        Interrupted: by Ctrl-C; each run has a checkpoint of the very step.
+        EngineError: a worker died, or the engine is not installed.
+    """
+    failed: dict[str, str] = {}
+    waiting: dict[str, Cell] = {}
+    for cell in cells:
+        try:
+            if cell.is_done():
+                _collect(cell, results)
+            else:
+                waiting[cell.name] = cell
+        except (OSError, ValueError) as error:
+            failed[cell.name] = str(error)
+    total = len(waiting)
+    done = len(cells) - total - len(failed)
+    reporter.say(f"{len(cells)} runs: {done} done, {total} to do, {jobs or 'as many as fit'} at a time")
+    if not waiting:
+        return failed
+    folder = next(iter(waiting.values())).folder.parent.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    # Workers, which may be on other machines, leave word on this desk, and look there whether to stop.
+    with (
+        TemporaryDirectory(dir=folder, prefix=".grid-") as name,
+        workflow.stop_on_signal(reporter, (Path(name) / STOP).touch),
+    ):
+        desk = Path(name)
+        work = partial(_work, desk=desk, threads=threads, device=device)
+        for _ in engines.run(work, [[cell] for cell in waiting.values()], jobs, engine):
+            for cell in [cell for cell in waiting.values() if (desk / cell.name).exists()]:
+                del waiting[cell.name]
+                try:
+                    if reason := (desk / cell.name).read_text(encoding="utf-8"):
+                        raise RunError(reason)
+                    words = _collect(cell, results)
+                except (OSError, ValueError) as error:
+                    failed[cell.name] = words = str(error)
+                ended = total - len(waiting)
+                left = timedelta(seconds=round((time.monotonic() - start) / ended * len(waiting)))
+                reporter.say(f"{ended}/{total} {cell.name}: {words}; about {left} left")
+    if waiting:
+        raise Interrupted(f"stopped with {len(waiting)} of {total} runs to do; the same command goes on where it was")
+    return failed
+
+
+def _work(cell: Cell, desk: Path, threads: int, device: str) -> None:
+    """Make a run, and leave a file under its name on the desk: empty, or why it failed; none if it was to stop."""
+    stop = (desk / STOP).exists
+    if stop():
+        return
+    torch.set_num_threads(threads)
+    reason = ""
+    try:
+        place = choose_device(_place(device))
+        if begun := (cell.folder / "config.yaml").exists():
+            here = cell.config.to_dict()
+            moved = {key: here[key.split(".")[0]][key.split(".")[1]] for key in MOVABLE}
+            made = workflow.resume(cell.folder, moved, place, cell.command)
+        else:
+            made = workflow.begin(cell.config, str(cell.folder), place, cell.command)
+        workflow.train(made, begun, place, Reporter(quiet=True), stop)
+    except Interrupted:
+        return
+    except Exception as error:  # whatever it is, the other runs go on
+        is_told = isinstance(error, (OSError, ValueError, RuntimeError))
+        reason = str(error) if is_told and str(error) else repr(error)
+    write_text(desk / cell.name, reason)
+
+
+def _collect(cell: Cell, results: Path) -> str:
+    """Copy a result to where results lie, and say in a few words what it is."""
+    copied = Run.open(cell.folder).copy_result("result.json", results)
+    result = json.loads(copied.read_text(encoding="utf-8"))
+    return f"top-1 {result['top1']:.1f} after {result['seconds']:,.0f} s"
+
+
+def _gpus(device: str) -> int:
+    """How many GPUs to spread over."""
+    return torch.cuda.device_count() if device in {"auto", "cuda"} else int(device.startswith("cuda"))
+
+
+def _place(device: str) -> str:
+    """The device of this worker: workers are numbered by their names, and take the GPUs in turn."""
+    number = multiprocessing.current_process().name.rpartition("-")[2]
+    gpus = _gpus(device)
+    return f"cuda:{int(number) % gpus}" if number.isdecimal() and gpus > 1 else device

@@ -1,0 +1,211 @@
+"""Networks side by side, from the records of their runs: who is ahead of whom, and where LAST is not."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import mean
+from typing import Literal
+
+import numpy as np
+
+from last.bench.entries import FOLDS, Entry, Record, board_of, entries, spread
+from last.bench.significance import Difference, paired_bootstrap
+from last.config import ConfigError, ModelConfig, from_dict, load_config
+from last.data.datasets import load_dataset
+from last.models import settings_of as network_settings
+from last.models.cost import count_macs
+
+Verdict = Literal["wins", "loses", "no difference shown", "not measured"]
+
+# What always stands in the table, measured or not.
+DATASETS = ("nw_ucla", "utd_mhad", "sbu", "msr_action3d", "penn_action")
+MODELS = (
+    *("last_e_nano", "last_e_small", "last_e_base", "last_e_large"),
+    *("efficientgcn_b0", "efficientgcn_b1", "efficientgcn_b2", "efficientgcn_b4"),
+    *("ddnet_small", "ddnet", "ctrgcn"),
+)
+# Each of LAST's sizes, and the peer that it has to beat.
+TIERS = {
+    "last_e_nano": "efficientgcn_b0",
+    "last_e_small": "efficientgcn_b1",
+    "last_e_base": "efficientgcn_b4",
+    "last_e_large": "efficientgcn_b4",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One of LAST's networks against its tier's peer, each by the better of its recipes.
+
+    Attributes:
+        model: LAST's.
+        peer: the other's name.
+        difference: of the first over the second; None where nothing can be said.
+        reason: why nothing can be said.
+    """
+
+    model: str
+    peer: str
+    difference: Difference | None = None
+    reason: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """In a word, at a significance of 5 %."""
+        if self.difference is None:
+            return "not measured"
+        if self.difference.p >= 0.05:
+            return "no difference shown"
+        return "wins" if self.difference.points > 0 else "loses"
+
+    @property
+    def words(self) -> str:
+        """The difference with its 95 % interval and p, or why there is none."""
+        if self.difference is None:
+            return self.reason
+        d = self.difference
+        return f"{d.points:+.1f} ({d.low:+.1f} to {d.high:+.1f}), p {f'= {d.p:.3f}' if d.p >= 0.001 else '< 0.001'}"
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that was measured by one protocol of a data set, with whole clips or the crops that the recipe says.
+
+    Attributes:
+        dataset: its name.
+        protocol: see :func:`board_of`.
+        entries: by network, the recipe that counts first: of those with complete seeds, the one with the best mean.
+    """
+
+    dataset: str
+    protocol: str
+    entries: Mapping[str, Sequence[Entry]]
+
+    def compare(self, model: str) -> Comparison:
+        """A network of LAST against its tier's peer."""
+        peer = TIERS[model]
+        one, other = (next(iter(self.entries.get(name, ())), None) for name in (model, peer))
+        if one is None or other is None:
+            missing = [name for name, entry in ((model, one), (peer, other)) if entry is None]
+            return Comparison(model, peer, reason=f"no run of {' and '.join(missing)}")
+        if reason := _incomparable(one, other):
+            return Comparison(model, peer, reason=reason)
+        # The same draws each time: a table changes only where its records do.
+        generator = np.random.default_rng(0)
+        return Comparison(model, peer, paired_bootstrap(one.correct(), other.correct(), generator))
+
+    def markdown(self, models: Sequence[str]) -> str:
+        """A table of these networks, measured or not, and of all others that are."""
+        lines = [
+            "| model | parameters | MACs, M | recipe, epochs | seeds | top-1 | minutes a seed | against its peer | |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for model in (*models, *(name for name in self.entries if name not in models)):
+            versus = self.compare(model) if model in TIERS else None
+            end = (f"{versus.peer}: {versus.words}", versus.verdict) if versus else ("", "")
+            found = self.entries.get(model, ())
+            rows = [_cells(entry, entry is found[0]) for entry in found] or [(model, *[""] * 4, "not measured", "")]
+            lines += [f"| {' | '.join((*row, *(end if row is rows[0] else ('', ''))))} |" for row in rows]
+        return "\n".join(lines) + "\n"
+
+
+def boards(records: Iterable[Record], datasets: Sequence[str] = ()) -> list[Board]:
+    """The boards of data sets by their default protocols, measured or not, and all others that are measured.
+
+    Args:
+        records: of any kind; of accuracies, those of the last epoch and the recipe's own test-time crops are taken.
+        datasets: names of packaged data sets.
+    """
+    standing = [(name, board_of(load_config(dataset=name).data.protocol)) for name in datasets]
+    found: dict[tuple[str, str], dict[str, list[Entry]]] = {key: defaultdict(list) for key in standing}
+    for entry in entries(record for record in records if record["kind"] == "accuracy" and _as_stated(record)):
+        found.setdefault((entry.first["dataset"], entry.protocol), defaultdict(list))[entry.model].append(entry)
+    for networks in found.values():
+        for members in networks.values():
+            members.sort(key=lambda entry: mean(entry.scores()) if entry.complete else -1, reverse=True)
+    return [Board(*key, networks) for key, networks in found.items()]
+
+
+def scoreboard(found: Iterable[Board], models: Sequence[str] = MODELS) -> str:
+    """The tables of all boards, in Markdown."""
+    return "\n".join(f"**{b.dataset}**, {_protocol(b)}\n\n{b.markdown(models)}" for b in found)
+
+
+def losses(found: Iterable[Board]) -> str:
+    """Where LAST loses, is not shown to be ahead, or was not measured, in Markdown."""
+    order: tuple[Verdict, ...] = ("loses", "no difference shown", "not measured")
+    all_of = [(board, board.compare(model)) for board in found for model in TIERS]
+    count = {verdict: sum(versus.verdict == verdict for _, versus in all_of) for verdict in ("wins", *order)}
+    lines = [
+        f"Of {len(all_of)} comparisons with the tier's peer, LAST wins {count['wins']}, loses {count['loses']} and "
+        f"shows no difference in {count['no difference shown']}; {count['not measured']} are not measured.",
+        "",
+        "| | data set | model | peer | difference, or why there is none |",
+        "|---|---|---|---|---|",
+    ]
+    for verdict in order:
+        lines += [
+            f"| {verdict} | {board.dataset} | {versus.model} | {versus.peer} | {versus.words} |"
+            for board, versus in all_of
+            if versus.verdict == verdict
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _incomparable(*both: Entry) -> str:
+    """Why nothing can be said of two entries, or nothing."""
+    if partial := [entry.model for entry in both if not entry.complete]:
+        return f"not all {FOLDS} of {' and '.join(partial)}"
+    if silent := [entry.model for entry in both if any(None in parts for parts in entry.test_clips)]:
+        return f"records of {' and '.join(silent)} do not say which clips were right"
+    return "" if len(set.union(*(entry.test_clips for entry in both))) == 1 else "tested on different clips"
+
+
+def _as_stated(record: Record) -> bool:
+    return record["weights"] == "last" and record["crops"] == record["config"]["data"]["test_crops"]
+
+
+def _protocol(board: Board) -> str:
+    return f"mean over {FOLDS}" if board.protocol == FOLDS else board.protocol
+
+
+def _cells(entry: Entry, counts: bool) -> tuple[str, ...]:
+    top1 = spread(entry.scores()) if entry.complete else "not measured"
+    partial = [
+        f"of seed {seed} {FOLDS} {', '.join(part.removeprefix('fold') for part in tested)} of {len(entry.parts)}"
+        for seed, tested in entry.by_seed.items()
+        if seed not in entry.complete
+    ]
+    minutes = defaultdict(list)
+    for seed in entry.complete:
+        tested = entry.by_seed[seed].values()
+        machine = " and ".join(sorted({record["hardware"] for record in tested}))
+        minutes[machine].append(sum(record["seconds"] for record in tested) / 60)
+    config = from_dict(entry.first["config"], "a result")
+    return (
+        entry.model,
+        f"{entry.first['parameters']:,}",
+        _macs(config.model, entry.first["dataset"], config.data.frames, config.data.max_bodies),
+        f"{entry.first['recipe']}, {entry.first['epochs']}",
+        "; ".join([str(len(entry.complete)), *partial]),
+        f"**{top1}**" if counts and entry.complete else top1,
+        "; ".join(f"{mean(each):.0f} ({machine})" for machine, each in minutes.items()),
+    )
+
+
+@cache
+def _macs(model: ModelConfig, name: str, frames: int, max_bodies: int) -> str:
+    """MACs of a clip of a data set, at the frames and bodies of a run, in millions."""
+    try:
+        dataset = load_dataset(name)
+    except ConfigError:
+        return "not counted"  # a person's own set: nothing here says how many classes it has
+    settings = {
+        key: getattr(model, key)
+        for key in ("streams", "confidence", "share_backbone")
+        if key in network_settings(model.name) and getattr(model, key) is not None
+    }
+    bodies = 1 if model.bodies == "first" else max_bodies
+    macs = count_macs(model.name, len(dataset.classes), dataset.layout, frames, bodies, **settings)
+    return f"{macs / 1e6:,.1f}"

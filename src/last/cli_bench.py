@@ -1,0 +1,190 @@
+"""The commands of `last bench`: networks side by side."""
+
+import shlex
+import sys
+from dataclasses import asdict
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+from rich.table import Table
+
+from last.cli_data import Positive, assignments, plain_name, reporter
+from last.cli_look import bodies_in_words
+from last.config import ConfigError, is_file
+from last.files import write_text
+
+bench = App(name="bench", help="Compare networks on the same clips and the same machine.")
+
+Names = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())]
+
+
+@bench.command
+def accuracy(
+    *,
+    datasets: Names = None,
+    models: Names = None,
+    recipes: Names = None,
+    seeds: Positive = 1,
+    protocol: str | None = None,
+    env: str | None = None,
+    epochs: Positive | None = None,
+    set: Annotated[list[str] | None, Parameter(negative=())] = None,
+    jobs: Positive | None = None,
+    threads: Positive = 1,
+    device: str = "auto",
+    engine: Literal["processes", "ray"] = "processes",
+    results: Path = Path("results"),
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Train networks on data sets by recipes with seeds, a few at a time, and print the scoreboard.
+
+    Each is an ordinary run under <runs_root>/bench; those that are there are not made again, and Ctrl-C leaves all of
+    them to go on with by the same command. Exit code 1 where one failed.
+
+    Args:
+        datasets: which; those of the scoreboard where not given.
+        models: which; those of the scoreboard where not given.
+        recipes: ours (the data set's), authors (the network's), or any by name; both where not given.
+        seeds: how many, from 0.
+        protocol: the data set's own where not given, and all folds where it is one of them.
+        env: machine: local, kaggle or gcp; detected where not given.
+        epochs: passes over the training clips, in place of each recipe's own.
+        set: any other setting of all runs, as section.key=value.
+        jobs: runs at a time; one a GPU, or as many as there are cores for, where not given.
+        threads: of each run.
+        device: auto, cpu, cuda (all GPUs) or cuda:N.
+        engine: processes of this machine, or a Ray cluster.
+        results: folder that gets a copy of each run's result.json; the scoreboard is made from what is there.
+        dry_run: print the command of each run that is to be made, and make none.
+    """
+    from last.bench import grid
+    from last.bench.entries import read_records
+    from last.bench.scoreboard import DATASETS, MODELS, boards, scoreboard
+    from last.config import recipe_of
+
+    models = [_network(name) for name in models or MODELS]
+    recipes = [plain_name(name) for name in recipes or (grid.OURS, grid.AUTHORS)]
+    given = assignments(set or []) | ({} if epochs is None else {"training.epochs": str(epochs)})
+    cells = grid.plan([plain_name(name) for name in datasets or DATASETS], models, recipes, seeds, protocol, env, given)
+    alone = [name for name in models if recipe_of("model", name) is None]
+    if grid.AUTHORS in recipes and alone:
+        reporter.say(f"trained by other recipes alone, since no authors' recipe is known: {', '.join(alone)}")
+    if dry_run:
+        for cell in cells:
+            if not cell.is_done():
+                reporter.answer(cell.command)
+        return 0
+    jobs = jobs or (0 if engine == "ray" else grid.default_jobs(device, threads))
+    try:
+        failed = grid.run(cells, jobs, threads, device, engine, results, reporter)
+    finally:  # a grid that was stopped is a table already
+        names = {cell.config.data.name for cell in cells}
+        found = [board for board in boards(read_records(results)) if board.dataset in names]
+        reporter.answer(scoreboard(found, list(dict.fromkeys(cell.config.model.name for cell in cells))))
+    for name, reason in failed.items():
+        reporter.say(f"last: {name} failed: {reason}")
+    return int(bool(failed))
+
+
+@bench.command
+def speed(
+    *,
+    models: Names = None,
+    runtimes: Names = None,
+    layout: str = "ntu",
+    frames: Annotated[int, Parameter(validator=Number(gte=8))] = 64,
+    bodies: Positive = 1,
+    classes: Positive = 60,
+    batch: Annotated[list[Positive] | None, Parameter(consume_multiple=True, negative=())] = None,
+    threads: Annotated[list[Positive | Literal["all"]] | None, Parameter(consume_multiple=True, negative=())] = None,
+    phase: Annotated[list[Literal["infer", "train"]] | None, Parameter(consume_multiple=True, negative=())] = None,
+    device: str = "auto",
+    rounds: Positive = 10,
+    reference: str = "efficientgcn_b0",
+    json: Annotated[bool, Parameter(negative=())] = False,
+    results: Path | None = None,
+) -> None:
+    """Time networks against each other, interleaved in one process: latency, throughput, training, peak memory.
+
+    Times are medians over rounds with the range between quartiles. Ratios between networks mean more than times do,
+    since whatever else the machine does slows all of them alike; leave it alone nevertheless.
+
+    Args:
+        models: which; all where not given.
+        runtimes: eager, compiled (torch.compile, a minute or more for each network and shape); eager where not given.
+        layout: the skeleton.
+        frames: of the clips.
+        bodies: in each clip.
+        classes: size of the output.
+        batch: clips a call, several to compare; 1 and 8 (GPU: 64) where not given. Training takes the largest.
+        threads: on the CPU, several to compare; 1 and all where not given. Training takes the most.
+        phase: infer (the network alone), train (the whole step of 'last train'); both where not given.
+        device: auto, cpu, cuda or cuda:N.
+        rounds: each a moment of every network; more of them for a quieter median.
+        reference: the network that the others are compared with.
+        json: print records in JSON.
+        results: file that gets the records, such as results/speed_cpu.json.
+    """
+    import torch
+
+    from last import provenance
+    from last.bench.speed import measure, plan, ratios
+    from last.data.engines import cores
+    from last.models import canonical_name, list_models
+    from last.recognizer import choose_device
+    from last.skeleton import load_layout
+
+    chosen = choose_device(device)
+    counts = [cores() if count == "all" else count for count in threads or (1, "all")]
+    if chosen.type == "cuda":
+        counts = [max(counts)]
+    torch.set_num_threads(max(counts))  # which the record of the machine tells
+    cases, faults = plan(
+        [_network(name) for name in models or list_models()],
+        runtimes or ["eager"],
+        chosen,
+        sorted(set(counts)),
+        sorted(set(batch or (1, 64 if chosen.type == "cuda" else 8))),
+        phase or ["infer", "train"],
+        load_layout(layout),
+        frames,
+        bodies,
+        classes,
+    )
+    for fault in faults:
+        reporter.say(fault)
+    speeds = measure(cases, rounds, torch.Generator().manual_seed(0), reporter)
+    records = [asdict(row) for row in speeds]
+    if results is not None:
+        command = shlex.join(["last", *sys.argv[1:]])
+        content = {"kind": "speed", "records": records, **provenance.record(command, chosen)}
+        write_text(results, dumps(content, indent=1) + "\n")
+    if json:
+        sys.stdout.write(dumps(records, indent=1) + "\n")
+        return
+    reporter.answer(f"{provenance.hardware(chosen)}; layout {layout}, {frames} frames, {bodies_in_words(bodies)}")
+    columns = ("model", "runtime", "phase", "batch", "threads", "ms a call", "spread", "clips/s", "ratio", "peak MB")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="left" if column in columns[:3] else "right", overflow="fold")
+    for row, ratio in zip(speeds, ratios(speeds, canonical_name(reference)), strict=True):
+        numbers = (f"{row.ms_median:,.2f}", f"{row.ms_spread:,.2f}", f"{row.clips_per_second:,.1f}")
+        against = "-" if ratio is None else f"{ratio:.2f}"
+        peak = "-" if row.peak_mb is None else f"{row.peak_mb:,.0f}"
+        table.add_row(row.model, row.runtime, row.phase, str(row.batch), str(row.threads), *numbers, against, peak)
+    reporter.answer(table)
+    reporter.answer(f"ratio: how many times as fast as {reference}")
+
+
+def _network(name: str) -> str:
+    from last.models import canonical_name
+
+    if is_file(name):
+        return name
+    try:
+        return canonical_name(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

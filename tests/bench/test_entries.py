@@ -1,0 +1,50 @@
+"""Records that differ in seed and fold alone stand together."""
+
+import json
+
+from bench_records import NANO, record
+
+from last.bench.entries import board_of, entries, read_records, spread
+
+
+def test_folds_make_one_board():
+    assert [board_of(name) for name in ("fold1", "fold12", "xsub", "foldless")] == [
+        "folds",
+        "folds",
+        "xsub",
+        "foldless",
+    ]
+
+
+def test_a_seed_counts_when_it_has_all_folds():
+    records = [
+        record(dataset="sbu", protocol=f"fold{i}", seed=seed)
+        for i in range(1, 6)
+        for seed in ((0,) if i == 5 else (0, 2))
+    ]
+    (entry,) = entries([*records, record(dataset="sbu", protocol="fold3", seed=1, right=1)])
+    assert (entry.model, entry.complete, entry.scores()) == (NANO, [0], [90.0])
+    assert {seed: len(tested) for seed, tested in entry.by_seed.items()} == {0: 5, 1: 1, 2: 4}
+
+
+def test_answers_of_folds_lie_end_to_end():
+    records = [record(dataset="sbu", protocol=f"fold{i}", clips=2, right=i % 3) for i in range(5, 0, -1)]
+    (entry,) = entries(records)
+    assert entry.correct().astype(int).tolist() == [[1, 0, 1, 1, 0, 0, 1, 0, 1, 1]]
+
+
+def test_runs_of_other_settings_are_entries_of_their_own():
+    short = record(seed=1)
+    short["config"]["training"]["lr"] = 0.5
+    assert [len(entry.records) for entry in entries([record(), record(seed=2), short])] == [2, 1]
+
+
+def test_records_of_other_kinds_are_passed_over(tmp_path):
+    for name, content in (("a", {"kind": "fuzz"}), ("b", record())):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert [r["kind"] for r in read_records(tmp_path)] == ["fuzz", "accuracy"]
+    assert len(entries(read_records(tmp_path))) == 1
+
+
+def test_spread():
+    assert (spread([90.0]), spread([89.0, 91.0])) == ("90.0", "90.0 ± 1.4")

@@ -1,0 +1,138 @@
+"""A grid's runs are ordinary ones, are made once, and do not stand or fall together."""
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from last.bench.grid import default_jobs, plan, run
+from last.config import ConfigError, with_overrides
+from last.data.engines import cores
+from last.progress import Interrupted, Reporter
+
+QUIET = Reporter(quiet=True)
+NANO = "last_e_nano"
+
+
+def names(cells):
+    return [cell.name for cell in cells]
+
+
+@pytest.fixture
+def tiny(ucla_like, tmp_path, monkeypatch):
+    """Settings with which a run takes a moment; without its report, which takes longer than the training."""
+    monkeypatch.setattr("last.workflow.write_report", lambda *_: None)
+    return {
+        "data.path": str(ucla_like.path), "environment.runs_root": str(tmp_path / "runs"), "data.frames": 8,
+        "training.epochs": 1, "training.batch_size": 40,
+    }  # fmt: skip
+
+
+def make(cells, tmp_path, jobs=1):
+    return run(cells, jobs, 1, "cpu", "processes", tmp_path / "results", QUIET)
+
+
+def test_all_networks_have_one_seed_before_any_has_two():
+    cells = plan(["nw_ucla", "utd_mhad"], [NANO, "efficientgcn_b0"], ["ours", "authors"], 2)
+    first = [
+        "nw_ucla.xview.last_e_nano.nw_ucla.seed0", "nw_ucla.xview.efficientgcn_b0.nw_ucla.seed0",
+        "nw_ucla.xview.efficientgcn_b0.efficientgcn.seed0", "utd_mhad.xsub.last_e_nano.few_clips.seed0",
+        "utd_mhad.xsub.efficientgcn_b0.few_clips.seed0", "utd_mhad.xsub.efficientgcn_b0.efficientgcn.seed0",
+    ]  # fmt: skip
+    assert names(cells) == [*first, *(name.replace("seed0", "seed1") for name in first)]
+
+
+def test_a_data_set_of_folds_is_tested_by_all_of_them_unless_one_is_asked_for():
+    assert [c.config.data.protocol for c in plan(["sbu"], [NANO], ["ours"], 1)] == [f"fold{i}" for i in range(1, 6)]
+    assert names(plan(["sbu"], [NANO], ["ours"], 1, protocol="fold2")) == ["sbu.fold2.last_e_nano.few_clips.seed0"]
+
+
+def test_the_command_says_all_but_where_files_lie():
+    given = {"training.epochs": 3, "environment.runs_root": "elsewhere", "data.path": "there"}
+    (cell,) = plan(["nw_ucla"], [NANO], ["pixels"], 1, environment="kaggle", overrides=given)
+    assert cell.command == (
+        "last train --model last_e_nano --dataset nw_ucla --recipe pixels --env kaggle --protocol xview --seed 0 "
+        "--set training.epochs=3"
+    )
+    assert cell.folder == Path("elsewhere/bench/nw_ucla.xview.last_e_nano.pixels.seed0")
+
+
+def test_a_recipe_by_two_names_is_one_run():
+    assert len(plan(["nw_ucla"], [NANO], ["ours", "nw_ucla"], 1)) == 1
+
+
+def test_a_grid_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match="has a recipe of its authors; add ours"):
+        plan(["nw_ucla"], [NANO], ["authors"], 1)
+
+
+def test_as_many_runs_as_there_are_cores_for():
+    assert default_jobs("cpu", 1) == cores()
+    assert default_jobs("cpu", 1000) == 1
+    assert default_jobs("cuda:1", 4) == 1
+
+
+def test_runs_are_made_once_and_copied_to_the_results(tiny, tmp_path):
+    cells = plan(["nw_ucla"], [NANO], ["ours"], 2, overrides=tiny)
+    assert make(cells[:1], tmp_path) == {}
+    (copied,) = (tmp_path / "results").iterdir()
+    result = json.loads(copied.read_text())
+    assert (result["command"], result["seed"]) == (cells[0].command, 0)
+    assert result == json.loads((cells[0].folder / "result.json").read_text())
+    trained = (cells[0].folder / "checkpoint.pt").stat().st_mtime_ns
+    copied.unlink()
+    assert make(cells, tmp_path) == {}
+    assert (cells[0].folder / "checkpoint.pt").stat().st_mtime_ns == trained
+    assert [path.name for path in sorted((tmp_path / "results").iterdir())] == [f"{name}.json" for name in names(cells)]
+    assert {path.name for path in cells[0].folder.parent.iterdir()} == set(names(cells))
+
+    (other,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny | {"training.epochs": 2})
+    failed = make([other], tmp_path)
+    assert "holds a run with training.epochs 1 instead of 2; move it away" in failed[other.name]
+    assert json.loads((cells[0].folder / "result.json").read_text()) == result
+    (moved,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny | {"data.path": "elsewhere"})
+    assert moved.is_done()
+
+
+def test_a_run_that_fails_is_told_and_the_others_go_on(tiny, tmp_path):
+    gone, fine = plan(["nw_ucla"], [NANO], ["ours"], 2, overrides=tiny)
+    gone = replace(gone, config=with_overrides(gone.config, {"data.path": str(tmp_path / "gone")}))
+    failed = make([gone, fine], tmp_path)
+    assert list(failed) == [gone.name]
+    assert "no prepared clips of 'nw_ucla'" in failed[gone.name]
+    assert fine.is_done() and not gone.is_done()
+
+
+def test_a_defect_in_one_network_does_not_lose_the_night(tiny, tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise TypeError("a slip in forward")
+
+    monkeypatch.setattr("last.workflow.train", broken)
+    (cell,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny)
+    assert make([cell], tmp_path) == {cell.name: "TypeError('a slip in forward')"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signal")
+def test_a_stopped_run_goes_on_at_its_step(tiny, tmp_path):
+    cells = plan(["nw_ucla"], [NANO], ["ours"], 2, overrides=tiny | {"training.epochs": 8, "training.batch_size": 16})
+    checkpoint = cells[0].folder / "checkpoint.pt"
+
+    def press() -> None:
+        while not checkpoint.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press).start()
+    with pytest.raises(Interrupted, match="stopped with 2 of 2 runs to do; the same command goes on"):
+        make(cells, tmp_path)
+    rows = (cells[0].folder / "metrics.csv").read_text().splitlines()
+    assert 1 < len(rows) < 9
+    assert not cells[1].folder.exists()
+    assert make(cells[:1], tmp_path) == {}
+    again = (cells[0].folder / "metrics.csv").read_text().splitlines()
+    assert (again[: len(rows)], len(again)) == (rows, 9)
