@@ -1,8 +1,9 @@
 """Fill the tables in README and docs from the records in results/: `python scripts/tables.py`, or `--check` them.
 
-A table stands between lines `<!-- results:NAME -->` and `<!-- /results -->`; NAME is a data set, ``real`` for all but
-the embedded one, ``scoreboard`` for networks side by side, ``losses`` for where LAST is not ahead of its peers,
-``data`` for speeds of the data pipeline, or ``fuzz``.
+A table stands between lines `<!-- results:NAME -->` and `<!-- /results -->`; NAME is a data set for LAST's accuracies
+on it, ``real`` for those on all but the embedded one, ``scoreboard`` for networks side by side, ``losses`` for where
+LAST is not ahead of its peers, ``networks`` for what they cost, ``speed`` for how fast they are, ``data`` for speeds of
+the data pipeline, or ``fuzz``.
 """
 
 import re
@@ -13,6 +14,7 @@ from last.bench.entries import FOLDS, Record, entries, read_records, spread
 from last.bench.scoreboard import DATASETS, Board, boards, losses, scoreboard
 from last.bench.speed import Speed
 from last.bench.speed import markdown as markdown_of_speeds
+from last.models import family_of
 from last.models.cost import costs
 from last.models.cost import markdown as markdown_of_costs
 
@@ -50,7 +52,7 @@ def _machine(record: Record) -> str:
 
 
 def table(chosen: str) -> str:
-    """The accuracies of a data set, or of all ``real`` ones: mean and deviation over seeds for each way to get them."""
+    """LAST's accuracies on a data set, or on all ``real`` ones, over seeds, for each way to get them."""
     lines = [
         "| data set | model | parameters | protocol | recipe, epochs | seeds | top-1 | top-1 without copies | top-5 "
         "| mean class | minutes a seed |",
@@ -59,7 +61,8 @@ def table(chosen: str) -> str:
     found = [
         entry
         for entry in entries(read_records(RESULTS))
-        if entry.first["dataset"] == chosen or (chosen == "real" and entry.first["dataset"] != "synthetic")
+        if family_of(entry.model).startswith("LAST")
+        and (entry.first["dataset"] == chosen or (chosen == "real" and entry.first["dataset"] != "synthetic"))
     ]
     for entry in found:
         first, runs = entry.first, {seed: entry.by_seed[seed] for seed in entry.complete or entry.by_seed}

@@ -37,6 +37,7 @@ def accuracy(
     device: str = "auto",
     engine: Literal["processes", "ray"] = "processes",
     results: Path = Path("results"),
+    pictures: Path | None = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Train networks on data sets by recipes with seeds, a few at a time, and print the scoreboard.
@@ -58,10 +59,12 @@ def accuracy(
         device: auto, cpu, cuda (all GPUs) or cuda:N.
         engine: processes of this machine, or a Ray cluster.
         results: folder that gets a copy of each run's result.json; the scoreboard is made from what is there.
+        pictures: folder that gets top-1 against parameters and MACs, drawn from ``results``.
         dry_run: print the command of each run that is to be made, and make none.
     """
     from last.bench import grid
     from last.bench.entries import read_records
+    from last.bench.pictures import draw_board
     from last.bench.scoreboard import DATASETS, MODELS, boards, scoreboard
     from last.config import recipe_of
 
@@ -84,6 +87,8 @@ def accuracy(
         names = {cell.config.data.name for cell in cells}
         found = [board for board in boards(read_records(results)) if board.dataset in names]
         reporter.answer(scoreboard(found, list(dict.fromkeys(cell.config.model.name for cell in cells))))
+        for picture in [drawn for board in found for drawn in draw_board(board, pictures)] if pictures else []:
+            reporter.say(f"drawn: {picture}")
     for name, reason in failed.items():
         reporter.say(f"last: {name} failed: {reason}")
     return int(bool(failed))

@@ -30,16 +30,16 @@ def streams_of(model, frames=16, bodies=1, joints=15, device="cpu"):
     return {name: torch.randn(shape, device=device) for name in model.streams}
 
 
-def by_hand(model, streams):
-    """Multiply-accumulates of convolutions and linear layers, from the shapes that really pass through them."""
+def by_hand(model, streams, norm=2):
+    """thop's count of convolutions, linear layers and BatchNorm, from the shapes that really pass through them."""
     total = 0
 
     def add(module, inputs, output):
         nonlocal total
-        total += output.numel() * module.weight[0].numel()
+        total += output.numel() * (module.weight[0].numel() if module.weight.dim() > 1 else norm)
 
     for module in model.modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
             module.register_forward_hook(add)
     with torch.no_grad():
         model.eval()(streams)
@@ -47,23 +47,21 @@ def by_hand(model, streams):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_macs_of_layers_are_those_of_the_shapes_that_pass_through(name):
+def test_macs_by_thop_are_those_of_the_shapes_that_pass_through(name):
     frames, bodies = 16, 1
     given = {"frames": frames} if name == "sgn" else {"max_bodies": bodies} if name == "ctrgcn" else {}
     model = last.create_model(name, 7, "sbu15", **given)
     counted = count_products(name, 7, "sbu15", frames, bodies)
-    assert counted.layers == by_hand(model, streams_of(model, frames, bodies))
-    assert counted.all >= counted.layers
+    assert counted.thop == by_hand(model, streams_of(model, frames, bodies))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_macs(name):
-    everything, layers = PUBLISHED[name]
+    everything, by_thop = PUBLISHED[name]
     published = count_products(name, 60, "ntu", 288, 2)
     assert on_paper(name).published_input == (288, 2)
     assert round(published.all / 1e9, 2) == everything
-    # thop, which the authors counted with, adds one for each bias.
-    assert layers * 0.97 < published.layers / 1e9 < layers
+    assert published.thop / 1e9 == pytest.approx(by_thop, rel=0.002)
 
 
 def test_graph_products_by_hand():
@@ -76,7 +74,8 @@ def test_graph_products_by_hand():
             products += width * length * joints**2 + width * 3 * joints**2
             width, length = size, length // (stride if block == 0 else 1)
     counted = count_products("last_e_nano")
-    assert counted.all - counted.layers == products
+    streams = streams_of(on_paper("last_e_nano"), frames, joints=joints, device="meta")
+    assert counted.all - by_hand(on_paper("last_e_nano"), streams, norm=0) == products
 
 
 def test_parameters_as_thop_counts_them_leave_out_what_hangs_on_other_modules():

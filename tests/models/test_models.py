@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import last
-from last.models import ALIASES, canonical_name, list_models
+from last.models import ALIASES, canonical_name, family_of, list_models
 from last.models.cost import count_macs, count_parameters, on_paper
 from last.skeleton import load_layout
 
@@ -58,6 +58,13 @@ def unlike_fresh(model):
 def model(request):
     torch.manual_seed(0)
     return unlike_fresh(last.create_model(request.param, 7, "sbu15"))
+
+
+def test_every_network_has_a_family():
+    assert {family_of(name) for name in list_models()} == {
+        "LAST-E", "LAST-v2", "EfficientGCN", "CTR-GCN", "ST-GCN++", "SGN", "DD-Net",
+    }  # fmt: skip
+    assert family_of("nano_e") == "LAST-E"
 
 
 def test_the_registered_names_are_the_tables():

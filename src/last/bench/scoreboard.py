@@ -182,11 +182,11 @@ def _cells(entry: Entry, counts: bool) -> tuple[str, ...]:
         tested = entry.by_seed[seed].values()
         machine = " and ".join(sorted({record["hardware"] for record in tested}))
         minutes[machine].append(sum(record["seconds"] for record in tested) / 60)
-    config = from_dict(entry.first["config"], "a result")
+    macs = macs_of(entry)
     return (
         entry.model,
         f"{entry.first['parameters']:,}",
-        _macs(config.model, entry.first["dataset"], config.data.frames, config.data.max_bodies),
+        "not counted" if macs is None else f"{macs / 1e6:,.1f}",
         f"{entry.first['recipe']}, {entry.first['epochs']}",
         "; ".join([str(len(entry.complete)), *partial]),
         f"**{top1}**" if counts and entry.complete else top1,
@@ -194,18 +194,22 @@ def _cells(entry: Entry, counts: bool) -> tuple[str, ...]:
     )
 
 
+def macs_of(entry: Entry) -> int | None:
+    """MACs of a clip at the frames, joints and bodies of the runs; None for a data set of which nothing is known."""
+    config = from_dict(entry.first["config"], "a result")
+    return _macs(config.model, entry.first["dataset"], config.data.frames, config.data.max_bodies)
+
+
 @cache
-def _macs(model: ModelConfig, name: str, frames: int, max_bodies: int) -> str:
-    """MACs of a clip of a data set, at the frames and bodies of a run, in millions."""
+def _macs(model: ModelConfig, name: str, frames: int, max_bodies: int) -> int | None:
     try:
         dataset = load_dataset(name)
     except ConfigError:
-        return "not counted"  # a person's own set: nothing here says how many classes it has
+        return None  # a person's own set: nothing here says how many classes it has
     settings = {
         key: getattr(model, key)
         for key in ("streams", "confidence", "share_backbone")
         if key in network_settings(model.name) and getattr(model, key) is not None
     }
     bodies = 1 if model.bodies == "first" else max_bodies
-    macs = count_macs(model.name, len(dataset.classes), dataset.layout, frames, bodies, **settings)
-    return f"{macs / 1e6:,.1f}"
+    return count_macs(model.name, len(dataset.classes), dataset.layout, frames, bodies, **settings)

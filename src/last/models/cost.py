@@ -17,25 +17,27 @@ from last.skeleton import Layout, load_layout
 FRAME_RATE = 30  # of NTU, a second
 
 _PRODUCTS = (nn.Conv1d, nn.Conv2d, nn.Linear)
-_LAYERS = (*_PRODUCTS, nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.PReLU)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_LAYERS = (*_PRODUCTS, *_NORMS, nn.LayerNorm, nn.PReLU)
 
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-accumulates of one clip. Sums, BatchNorm and products element by element are in neither count.
+    """Multiply-accumulates of one clip, by two conventions.
 
     Attributes:
         frames: T of the clip.
         bodies: M of the clip.
-        layers: those of convolutions and linear layers alone, which is what papers publish; thop adds up to 5 % for
-            BatchNorm, and its older versions 2 % for biases.
-        all: those of the products with graphs and of attention too, which a device has to do as well.
+        all: of convolutions, linear layers, and the products with graphs and of attention; not of sums, BatchNorm and
+            products element by element.
+        thop: as the package thop counted when most papers were written: convolutions, linear layers, and two for each
+            value that a BatchNorm gives out. It knows nothing of products with graphs.
     """
 
     frames: int
     bodies: int
-    layers: int
     all: int
+    thop: int
 
     @property
     def per_second(self) -> float:
@@ -71,12 +73,12 @@ class Cost:
             "parameters": self.parameters,
             "parameters_thop": self.parameters_thop,
             "macs": self.macs.all,
-            "macs_layers": self.macs.layers,
+            "macs_thop": self.macs.thop,
             "macs_per_second": round(self.macs.per_second),
             "published_frames": self.published.frames,
             "published_bodies": self.published.bodies,
             "published_macs": self.published.all,
-            "published_macs_layers": self.published.layers,
+            "published_macs_thop": self.published.thop,
         }
 
 
@@ -136,12 +138,16 @@ def count_products(
     model = on_paper(name, num_classes, layout, **size | settings).eval()
     shape = (1, model.in_channels, frames, len(layout.joints), bodies)
     x = {stream: torch.empty(shape, device="meta") for stream in model.streams}
+    normalised: list[int] = []
+    for module in model.modules():
+        if isinstance(module, _NORMS):
+            module.register_forward_hook(lambda module, inputs, output: normalised.append(output.numel()))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
     counts = counter.get_flop_counts()  # of each module by its path, which begins with the network's class
     paths = (f"{type(model).__name__}.{path}" for path, m in model.named_modules() if isinstance(m, _PRODUCTS))
     layers = sum(sum(counts[path].values()) for path in paths if path in counts)
-    return Macs(frames, bodies, layers // 2, counter.get_total_flops() // 2)
+    return Macs(frames, bodies, all=counter.get_total_flops() // 2, thop=layers // 2 + 2 * sum(normalised))
 
 
 def cost(name: str, num_classes: int = 60, layout: Layout | str = "ntu", frames: int = 64, bodies: int = 1) -> Cost:
@@ -186,8 +192,8 @@ def costs(
 def markdown(rows: Sequence[Cost]) -> str:
     """The costs as a Markdown table, a row a network."""
     lines = [
-        "| name | alias | parameters | as thop counts | MACs | of layers alone | a second of input "
-        "| published input | MACs there | of layers there |",
+        "| name | alias | parameters | by thop | MACs | by thop | a second of input "
+        "| published input | MACs there | by thop |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -197,9 +203,9 @@ def markdown(rows: Sequence[Cost]) -> str:
             f"`{row.alias}`" if row.alias else "",
             f"{row.parameters:,}",
             f"{row.parameters_thop:,}",
-            *(_millions(number) for number in (macs.all, macs.layers, macs.per_second)),
+            *(_millions(number) for number in (macs.all, macs.thop, macs.per_second)),
             f"{published.frames} x {published.bodies}",
-            *(_millions(number) for number in (published.all, published.layers)),
+            *(_millions(number) for number in (published.all, published.thop)),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

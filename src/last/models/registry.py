@@ -52,6 +52,27 @@ ALIASES = {
 }
 
 
+# What papers call the networks of a file.
+_FAMILIES = {
+    "last_e": "LAST-E",
+    "last_v2": "LAST-v2",
+    "efficientgcn": "EfficientGCN",
+    "ctrgcn": "CTR-GCN",
+    "stgcnpp": "ST-GCN++",
+    "sgn": "SGN",
+    "ddnet": "DD-Net",
+}
+
+
+def family_of(name: str) -> str:
+    """What its paper calls a network and those that differ from it in size.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    return _FAMILIES[_BUILDERS[canonical_name(name)].__module__.rpartition(".")[2]]
+
+
 def register(builder: FunctionType) -> FunctionType:
     """Make a builder known under its function's name."""
     _BUILDERS[builder.__name__] = builder
