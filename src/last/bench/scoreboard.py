@@ -25,18 +25,18 @@ MODELS = (
     *("efficientgcn_b0", "efficientgcn_b1", "efficientgcn_b2", "efficientgcn_b4"),
     *("ddnet_small", "ddnet", "ctrgcn"),
 )
-# Each of LAST's sizes, and the peer that it has to beat.
+# Each of LAST's sizes, and the peers that it has to beat: EfficientGCN of its tier, and the cheapest network there is.
 TIERS = {
-    "last_e_nano": "efficientgcn_b0",
-    "last_e_small": "efficientgcn_b1",
-    "last_e_base": "efficientgcn_b4",
-    "last_e_large": "efficientgcn_b4",
+    "last_e_nano": ("efficientgcn_b0", "ddnet_small"),
+    "last_e_small": ("efficientgcn_b1", "ddnet_small"),
+    "last_e_base": ("efficientgcn_b4", "ddnet_small"),
+    "last_e_large": ("efficientgcn_b4", "ddnet_small"),
 }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One of LAST's networks against its tier's peer, each by the better of its recipes.
+    """One of LAST's networks against a peer of its tier, each by the better of its recipes.
 
     Attributes:
         model: LAST's.
@@ -82,9 +82,8 @@ class Board:
     protocol: str
     entries: Mapping[str, Sequence[Entry]]
 
-    def compare(self, model: str) -> Comparison:
-        """A network of LAST against its tier's peer."""
-        peer = TIERS[model]
+    def compare(self, model: str, peer: str) -> Comparison:
+        """A network of LAST against another."""
         one, other = (next(iter(self.entries.get(name, ())), None) for name in (model, peer))
         if one is None or other is None:
             missing = [name for name, entry in ((model, one), (peer, other)) if entry is None]
@@ -98,15 +97,15 @@ class Board:
     def markdown(self, models: Sequence[str]) -> str:
         """A table of these networks, measured or not, and of all others that are."""
         lines = [
-            "| model | parameters | MACs, M | recipe, epochs | seeds | top-1 | minutes a seed | against its peer | |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| model | parameters | MACs, M | recipe, epochs | seeds | top-1 | minutes a seed | against its peers |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for model in (*models, *(name for name in self.entries if name not in models)):
-            versus = self.compare(model) if model in TIERS else None
-            end = (f"{versus.peer}: {versus.words}", versus.verdict) if versus else ("", "")
             found = self.entries.get(model, ())
+            versus = [self.compare(model, peer) for peer in TIERS.get(model, ()) if found]
+            end = "; ".join(f"{v.peer}: {v.verdict}, {v.words}" for v in versus)
             rows = [_cells(entry, entry is found[0]) for entry in found] or [(model, *[""] * 4, "not measured", "")]
-            lines += [f"| {' | '.join((*row, *(end if row is rows[0] else ('', ''))))} |" for row in rows]
+            lines += [f"| {' | '.join((*row, end if row is rows[0] else ''))} |" for row in rows]
         return "\n".join(lines) + "\n"
 
 
@@ -134,22 +133,30 @@ def scoreboard(found: Iterable[Board], models: Sequence[str] = MODELS) -> str:
 
 def losses(found: Iterable[Board]) -> str:
     """Where LAST loses, is not shown to be ahead, or was not measured, in Markdown."""
-    order: tuple[Verdict, ...] = ("loses", "no difference shown", "not measured")
-    all_of = [(board, board.compare(model)) for board in found for model in TIERS]
-    count = {verdict: sum(versus.verdict == verdict for _, versus in all_of) for verdict in ("wins", *order)}
+    order: tuple[Verdict, ...] = ("wins", "loses", "no difference shown", "not measured")
+    all_of = [(board, board.compare(model, peer)) for board in found for model in TIERS for peer in TIERS[model]]
+    count = {verdict: sum(versus.verdict == verdict for _, versus in all_of) for verdict in order}
     lines = [
-        f"Of {len(all_of)} comparisons with the tier's peer, LAST wins {count['wins']}, loses {count['loses']} and "
+        f"Of {len(all_of)} comparisons with the tier's peers, LAST wins {count['wins']}, loses {count['loses']} and "
         f"shows no difference in {count['no difference shown']}; {count['not measured']} are not measured.",
         "",
         "| | data set | model | peer | difference, or why there is none |",
         "|---|---|---|---|---|",
     ]
-    for verdict in order:
+    for verdict in order[1:3]:
         lines += [
             f"| {verdict} | {board.dataset} | {versus.model} | {versus.peer} | {versus.words} |"
             for board, versus in all_of
             if versus.verdict == verdict
         ]
+    missing = defaultdict(list)
+    for board, versus in all_of:
+        if versus.verdict == "not measured":
+            missing[board.dataset, versus.model].append(versus)
+    lines += [
+        f"| not measured | {dataset} | {model} | {', '.join(v.peer for v in each)} | {'; '.join(v.words for v in each)} |"
+        for (dataset, model), each in missing.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
