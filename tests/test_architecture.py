@@ -18,6 +18,7 @@ LAYERS = [
     {"training"},
     {"recognizer", "run", "scored_run"},
     {"report"},
+    {"run_evaluation"},
     {"workflow"},
     {"bench"},
     {"compare", "fusion"},

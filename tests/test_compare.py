@@ -109,4 +109,4 @@ def test_the_command(paths, tmp_path, capsys):
     assert main(["compare", *map(str, paths)]) == 0
     assert capsys.readouterr().out == printed[: printed.index("report: ")]  # the interval is the same each time
     assert main(["compare", str(paths[0]), str(tmp_path)]) == 1
-    assert "cannot read the result in" in capsys.readouterr().err
+    assert "there is no result at" in capsys.readouterr().err

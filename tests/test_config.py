@@ -101,7 +101,19 @@ def test_a_users_own_files_work(tmp_path):
         ("training:\n  batch_size: 0", "is 0, expected 1 to"),
         ("training:\n  clip_norm: none please", "expected a number or none"),
         ("data:\n  normalise: {a: 1}", "expected a list of text values"),
-        ("data:\n  sampling: pad", "is pad, which takes frames as they are, but the recipe crops clips"),
+        (
+            "data: {sampling: pad}\ntraining: {crop: [0.5, 1]}",
+            "is pad, which takes frames as they are, but the recipe crops",
+        ),
+        (
+            "data: {sampling: pad}\ntraining: {flip_time: 0.5}",
+            "or plays clips backwards; set .*flip_time=0",
+        ),
+        ("data: {sampling: pad, test_span: 0.9}", "is pad, .* data.test_span=none"),
+        (
+            "training: {schedule: steps, milestones: [30, 0]}",
+            r"milestones in .* is \[30, 0\], expected numbers of epochs",
+        ),
         ("training:\n  schedule: steps", "'steps' needs some, and 'cosine' none"),
         ("training:\n  milestones: [3]", "'steps' needs some, and 'cosine' none"),
         ("training: 3", "expected keys with values"),

@@ -179,13 +179,13 @@ def test_a_file_cut_short_is_told(tmp_path):
 
 def test_the_command(two, tmp_path, capsys):
     out = tmp_path / "fused"
-    assert main(["fuse", *map(str, two), "--weights", "3", "3", "--out", str(out)]) == 0
+    assert main(["fuse", *map(str, two), "--weights", "3.0000001", "3.0000001", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     rows = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
     assert "1,500" in rows["fusion"] and "75.00" in rows["fusion"]
     assert "50.00" in rows["a"] and "50.00" in rows["b"]
     command = json.loads((out / "result.json").read_text())["command"]
-    assert command == f"last fuse {two[0]} {two[1]} --weights 3 3 --mean-of probabilities --out {out}"
+    assert command == f"last fuse {two[0]} {two[1]} --weights 3.0000001 3.0000001 --mean-of probabilities --out {out}"
 
     assert main(["fuse", *map(str, two), "--weights", "1"]) == 1
     assert "1 weights for 2 networks" in capsys.readouterr().err.replace("\n", " ")

@@ -4,7 +4,7 @@ import torch
 
 import last
 from last.config import ConfigError, load_config
-from last.data.batches import DeviceClips
+from last.data.batches import DeviceClips, Pipeline
 from last.data.clip import Clip
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
@@ -62,6 +62,18 @@ def test_a_missing_joint_is_interpolated(weights, joints):
     for (name, p), (other, q) in zip(recognizer.predict(smooth), recognizer.predict(gap), strict=True):
         assert name == other
         assert p == pytest.approx(q, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe"), [("efficientgcn_b0", "efficientgcn_ntu"), ("ctrgcn", "ctrgcn_ntu"), ("sgn", "sgn")]
+)
+def test_the_networks_of_others_are_built_again_for_their_input(model, recipe, joints, tmp_path):
+    config = load_config(model, "ntu60", recipe)
+    network = build_model(config, 3, LAYOUT).eval()
+    save_weights(tmp_path / "last.safetensors", network, describe(config, CLASSES, LAYOUT))
+    recognizer = Recognizer(tmp_path, "cpu")
+    assert recognizer.pipeline == Pipeline.from_config(config.data, config.model, LAYOUT)
+    assert len(recognizer.predict(joints)) == 3
 
 
 def test_prediction_is_what_evaluation_computes(weights, joints, tmp_path):

@@ -16,8 +16,9 @@ from last.models.published import PublishedError
 from last.progress import Reporter
 from last.recognizer import Recognizer, build_model, load_model
 from last.run import Run, RunError
+from last.run_evaluation import evaluate
 from last.training.checkpoint import CheckpointError
-from last.workflow import adopt, begin, evaluate, resume, train
+from last.workflow import adopt, begin, resume, train
 
 CPU = torch.device("cpu")
 QUIET = Reporter(quiet=True)
@@ -94,6 +95,9 @@ def test_published_weights_become_a_run_that_is_no_result_of_ours(config, tmp_pa
     adopted = load_model(run.path).state_dict()
     assert all(torch.equal(adopted[name], value) for name, value in network.state_dict().items())
     assert run.copy_result("result.json", tmp_path / "results").name.endswith(".published.json")
+    with pytest.raises(RunError, match=r"weights that others published, theirs\.pth\.tar, and no training to go on"):
+        resume(run.path, {}, CPU, "last train --resume")
+    assert "resumed" not in run.provenance()
     with pytest.raises(RunError, match="holds a run already"):
         adopt(config, tmp_path / "theirs.pth.tar", "theirs", "last import")
     with pytest.raises(PublishedError, match="classes"):

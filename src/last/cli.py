@@ -22,7 +22,7 @@ from last.progress import Interrupted
 from last.run import Run, Weights
 
 if TYPE_CHECKING:
-    from last.workflow import Evaluation
+    from last.run_evaluation import Evaluation
 
 app = App(
     name="last",
@@ -187,11 +187,11 @@ def evaluate(
         crops: test-time crops; the run's own setting where not given.
         results: folder that also gets a copy of the run's result.json, under a name of its own.
     """
-    from last import workflow
+    from last import run_evaluation
     from last.recognizer import choose_device
 
     opened = Run.open(run).with_settings({} if data is None else {"data.path": data})
-    _print_evaluation(opened, workflow.evaluate(opened, choose_device(device), reporter, weights, crops), results)
+    _print_evaluation(opened, run_evaluation.evaluate(opened, choose_device(device), reporter, weights, crops), results)
 
 
 @app.command

@@ -76,9 +76,10 @@ def accuracy(
     if grid.AUTHORS in recipes and alone:
         reporter.say(f"trained by other recipes alone, since no authors' recipe is known: {', '.join(alone)}")
     if dry_run:
-        for cell in cells:
-            if not cell.is_done():
-                reporter.answer(cell.command)
+        waiting = [cell for cell in cells if not cell.is_done()]
+        for cell in waiting:
+            reporter.answer(cell.command)
+        reporter.say(f"{len(waiting)} of {len(cells)} runs are to be made")
         return 0
     jobs = jobs or (0 if engine == "ray" else grid.default_jobs(device, threads))
     try:
@@ -138,11 +139,11 @@ def speed(
     from last import provenance
     from last.bench.speed import measure, plan, ratios
     from last.data.engines import cores
-    from last.models import canonical_name, list_models
+    from last.models import list_models
     from last.recognizer import choose_device
     from last.skeleton import load_layout
 
-    chosen = choose_device(device)
+    chosen, reference = choose_device(device), _network(reference)
     counts = [cores() if count == "all" else count for count in threads or (1, "all")]
     if chosen.type == "cuda":
         counts = [max(counts)]
@@ -175,7 +176,7 @@ def speed(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:3] else "right", overflow="fold")
-    for row, ratio in zip(speeds, ratios(speeds, canonical_name(reference)), strict=True):
+    for row, ratio in zip(speeds, ratios(speeds, reference), strict=True):
         numbers = (f"{row.ms_median:,.2f}", f"{row.ms_spread:,.2f}", f"{row.clips_per_second:,.1f}")
         against = "-" if ratio is None else f"{ratio:.2f}"
         peak = "-" if row.peak_mb is None else f"{row.peak_mb:,.0f}"

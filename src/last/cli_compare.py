@@ -37,7 +37,7 @@ def fuse(
     fusion = Fusion.of([ScoredRun.open(path) for path in runs], weights, mean_of)
     reporter.answer(for_terminal(fusion.table()))
     if out is not None:
-        options = ["--weights", *(f"{weight:g}" for weight in weights)] if weights else []
+        options = ["--weights", *map(str, weights)] if weights else []
         command = ["last", "fuse", *map(str, runs), *options, "--mean-of", mean_of, "--out", str(out)]
         page = fusion.write(out, record(shlex.join(command), torch.device("cpu")))
         reporter.answer(f"report: {page}")

@@ -89,7 +89,7 @@ class TrainingConfig:
     ema: float = 0.0
     amp: bool = False
     validation: float = 0.05
-    crop: tuple[float, float] = (0.5, 1.0)
+    crop: tuple[float, float] = (1.0, 1.0)
     jitter: bool = False
     rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scale: float = 0.0
@@ -427,16 +427,23 @@ def _check(config: Config) -> None:
             f"training.crop in {config.origins['training.crop']} is [{low}, {high}], expected a shortest and a "
             "longest fraction of the clip, 0 < shortest <= longest <= 1"
         )
-    if config.data.sampling == "pad" and (
-        (low, high) != (1, 1) or config.training.jitter or config.data.test_crops > 1
+    data, training = config.data, config.training
+    if data.sampling == "pad" and (
+        low < 1 or training.jitter or training.flip_time or data.test_crops > 1 or data.test_span is not None
     ):
         raise ConfigError(
             f"data.sampling in {config.origins['data.sampling']} is pad, which takes frames as they are, but the "
-            "recipe crops clips or draws frames at random; set training.crop=[1,1], training.jitter=false and "
-            "data.test_crops=1, or data.sampling=resample"
+            "recipe crops clips, draws frames at random or plays clips backwards; set training.crop=[1,1], "
+            "training.jitter=false, training.flip_time=0, data.test_crops=1 and data.test_span=none, or "
+            "data.sampling=resample"
         )
-    if (config.training.schedule == "steps") != bool(config.training.milestones):
+    if (training.schedule == "steps") != bool(training.milestones):
         raise ConfigError(
-            f"training.schedule in {config.origins['training.schedule']} is {config.training.schedule} with the "
-            f"milestones {list(config.training.milestones)}; 'steps' needs some, and 'cosine' none"
+            f"training.schedule in {config.origins['training.schedule']} is {training.schedule} with the milestones "
+            f"{list(training.milestones)}; 'steps' needs some, and 'cosine' none"
+        )
+    if any(epoch < 1 for epoch in training.milestones):
+        raise ConfigError(
+            f"training.milestones in {config.origins['training.milestones']} is {list(training.milestones)}, expected "
+            "numbers of epochs from 1"
         )

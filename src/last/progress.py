@@ -1,5 +1,6 @@
-"""What a person sees while something long goes on."""
+"""What a person sees while something long goes on, and how it is stopped."""
 
+import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -63,3 +64,35 @@ class Reporter:
                     progress.update(task, total=total)
 
             yield advance
+
+
+@contextmanager
+def stop_on_signal(reporter: Reporter, tell: Callable[[], object] = lambda: None) -> Generator[Callable[[], bool]]:
+    """Turn the first Ctrl-C, or a request to terminate, into an answer that the loop asks for; the second is one.
+
+    Args:
+        reporter: says that it was heard.
+        tell: called at the first, for who cannot ask.
+
+    Yields:
+        Whether to stop.
+    """
+    stopping = False
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal stopping
+        if stopping:
+            raise KeyboardInterrupt
+        stopping = True
+        tell()
+        reporter.say("stopping after this step; press Ctrl-C again to leave without saving")
+
+    try:
+        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # signals belong to the main thread; elsewhere nobody presses Ctrl-C
+        old = {}
+    try:
+        yield lambda: stopping
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

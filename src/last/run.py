@@ -65,8 +65,9 @@ class Run:
         """
         if (path / "config.yaml").exists():
             raise RunError(f"{path} holds a run already; go on with --resume {path}, or name another with --run")
-        write_text(path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
         write_text(path / "provenance.json", json.dumps(dict(provenance), indent=1) + "\n")
+        # Last, since it makes the folder a run: what was killed before it is begun anew.
+        write_text(path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
         return cls(path, config)
 
     @classmethod
@@ -173,22 +174,49 @@ class Run:
             folder: made where it is missing.
 
         Raises:
-            RunError: there is a result of other settings under that name; it is left alone.
+            RunError: there is a result of other settings under that name, which is left alone; or either is damaged.
             WriteError: the folder cannot be written.
         """
-        config = self.config
-        name = f"{config.data.name}.{config.data.protocol}.{config.model.name}.{config.training.recipe}"
-        text = (self.path / file).read_text(encoding="utf-8")
-        origin = "published" if json.loads(text)["kind"] == "published" else f"seed{config.training.seed}"
-        target = folder / f"{name}.{origin}{file.removeprefix('result')}"
-        if target.exists() and settings_of(json.loads(target.read_text(encoding="utf-8"))) != settings_of(
-            json.loads(text)
-        ):
-            raise RunError(
-                f"{target} holds a result of other settings and is left alone; name another folder with --results"
-            )
-        write_text(target, text)
+        result = read_record(self.path / file)
+        origin = "published" if result["kind"] == "published" else f"seed{self.config.training.seed}"
+        target = folder / f"{result_name(self.config)}.{origin}{file.removeprefix('result')}"
+        require_same_settings(target, result)
+        write_text(target, (self.path / file).read_text(encoding="utf-8"))
         return target
+
+
+def result_name(config: Config) -> str:
+    """The name of a run's result in a folder of many, but for its seed."""
+    return f"{config.data.name}.{config.data.protocol}.{config.model.name}.{config.training.recipe}"
+
+
+def require_same_settings(target: Path, result: Mapping[str, Any]) -> None:
+    """Refuse to put a result in the place of one of other settings.
+
+    Raises:
+        RunError: there is one, or a damaged one.
+    """
+    if target.exists() and settings_of(read_record(target)) != settings_of(result):
+        raise RunError(
+            f"{target} holds a result of other settings and is left alone; name another folder with --results"
+        )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record as it stands in results/, of any kind.
+
+    Raises:
+        RunError: the file is damaged, or none of ours.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _ = content["kind"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} holds no record of a result ({type(error).__name__}: {error}); move it away, and if it is a "
+            "run's, 'last evaluate' makes it again"
+        ) from error
+    return content
 
 
 def settings_of(result: Mapping[str, Any]) -> dict[str, Any]:

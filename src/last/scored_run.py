@@ -45,6 +45,11 @@ class ScoredRun:
         if path.suffix == ".npz":
             folder, own = path.parent, path.name.removeprefix("scores").removesuffix(".npz")
         record = folder / f"result{own}.json"
+        if not record.exists():
+            raise RunError(
+                f"there is no result at {record}; give the folder of a run that 'last train' or 'last evaluate' has "
+                "finished, or of a fusion"
+            )
         try:
             result = json.loads(record.read_text(encoding="utf-8"))
             reported = float(result["top1"])

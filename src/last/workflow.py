@@ -1,10 +1,8 @@
-"""What the commands do: train a run, evaluate it, report on it."""
+"""What the commands do: begin a run or resume it, train it to its end, adopt the weights of others."""
 
 import hashlib
-import signal
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,34 +16,17 @@ from last.config import Config
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.datasets import load_dataset, open_store
-from last.data.protocols import copied_from_training, split, validation_split
-from last.evaluate import Metrics, Scores, measure, predict
+from last.data.protocols import split, validation_split
+from last.evaluate import measure, predict
 from last.models.cost import count_parameters
 from last.models.published import load_published
-from last.progress import Interrupted, Reporter
-from last.recognizer import Recognizer, build_model, describe
-from last.report.summary import write_report
-from last.run import Run, Weights
-from last.training.checkpoint import CheckpointError, save_weights
+from last.progress import Interrupted, Reporter, stop_on_signal
+from last.recognizer import build_model, describe
+from last.run import Run, RunError
+from last.run_evaluation import Evaluation, evaluate
+from last.training.checkpoint import save_weights
 from last.training.loop import Trainer
 from last.training.optim import warmup_epochs
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a run's network is worth, and where that stands.
-
-    Attributes:
-        metrics: on the test part.
-        result: the record for results/, as in ``result_file``.
-        result_file: its name in the run's folder.
-        report: the page.
-    """
-
-    metrics: Metrics
-    result: dict[str, Any]
-    result_file: str
-    report: Path
 
 
 def begin(config: Config, name: str | None, device: torch.device, command: str) -> Run:
@@ -111,11 +92,16 @@ def resume(path: Path, given: Mapping[str, Any], device: torch.device, command: 
         command: the command line, for the record.
 
     Raises:
-        RunError: there is no run, or a setting would change what it is.
+        RunError: there is no run, it is of published weights, or a setting would change what it is.
         ConfigError: there is no such setting.
         WriteError: the folder cannot be written.
     """
     run = Run.open(path).with_settings(given)
+    if published := run.provenance().get("published"):
+        raise RunError(
+            f"{run.path} holds weights that others published, {published['file']}, and no training to go on with; "
+            f"score them with 'last evaluate {run.path}', or train a network of your own into another folder"
+        )
     run.add_provenance(provenance.record(command, device))
     return run
 
@@ -229,123 +215,3 @@ def _fit(
             stopping,
         )
     save_weights(run.weights("last"), trainer.averaged, description)
-
-
-@contextmanager
-def stop_on_signal(reporter: Reporter, tell: Callable[[], object] = lambda: None) -> Generator[Callable[[], bool]]:
-    """Turn the first Ctrl-C, or a request to terminate, into an answer that the loop asks for; the second is one.
-
-    Args:
-        reporter: says that it was heard.
-        tell: called at the first, for who cannot ask.
-
-    Yields:
-        Whether to stop.
-    """
-    stopping = False
-
-    def handle(number: int, frame: object) -> None:
-        nonlocal stopping
-        if stopping:
-            raise KeyboardInterrupt
-        stopping = True
-        tell()
-        reporter.say("stopping after this step; press Ctrl-C again to leave without saving")
-
-    try:
-        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # signals belong to the main thread; elsewhere nobody presses Ctrl-C
-        old = {}
-    try:
-        yield lambda: stopping
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def evaluate(
-    run: Run, device: torch.device, reporter: Reporter, weights: Weights = "last", crops: int | None = None
-) -> Evaluation:
-    """Score a run's network on the test part of its protocol; write evaluation, scores, result and report.
-
-    Other weights or crops than those that the run reports get files of their own, such as result.best.crops1.json.
-
-    Args:
-        run: a trained one.
-        device: where to compute.
-        reporter: says what happens.
-        weights: of the last epoch, or the best on the validation part.
-        crops: test-time crops; None takes the run's own setting.
-
-    Raises:
-        CheckpointError: the run has no such weights, or they do not fit the store.
-        DataMissingError, StoreError, RunError: as their messages say.
-    """
-    config = run.config
-    store = open_store(config)
-    if weights == "best" and not run.weights("best").exists():
-        raise CheckpointError(
-            f"{run.path} has no best weights: its recipe sets training.validation to {config.training.validation:g}, "
-            "and they are chosen on a validation part; leave out --weights, or train with --set training.validation=0.1"
-        )
-    recognizer = Recognizer(run.weights(weights), device)
-    if (recognizer.layout, recognizer.classes) != (store.layout, store.classes):
-        raise CheckpointError(
-            f"{run.weights(weights)} was trained on layout '{recognizer.layout.name}' with {len(recognizer.classes)} "
-            f"classes, and the store {store.path} has layout '{store.layout.name}' with {len(store.classes)}; give "
-            "--data the store that it was trained on"
-        )
-    crops = config.data.test_crops if crops is None else crops
-    history, made_by = run.history(), run.provenance()  # before anything long, since they may be damaged
-    train_part, test_part = split(store, config.data.protocol, config.data.name)
-    clips = DeviceClips.from_store(store, test_part, device)
-    with reporter.bar("evaluating", len(clips)) as advance:
-        probabilities = predict(recognizer.model, recognizer.pipeline, clips, crops=crops, on_clips=advance)
-    table = store.clips[test_part]
-    scores = Scores(table["name"], table["label"].astype(np.int64), probabilities.numpy(), store.classes)
-    metrics = scores.measure()
-    # Copies of training clips in a test part flatter every number on it.
-    fresh = torch.from_numpy(~copied_from_training(store, train_part, test_part))
-    without_copies = measure(probabilities[fresh], clips.labels.cpu()[fresh]).top1 if fresh.any() else None
-    result = {
-        # What others trained stands apart from what was trained here.
-        "kind": "published" if "published" in made_by else "accuracy",
-        "model": config.model.name,
-        "parameters": count_parameters(recognizer.model),
-        "dataset": config.data.name,
-        "protocol": config.data.protocol,
-        "recipe": config.training.recipe,
-        "seed": config.training.seed,
-        "epochs": config.training.epochs,
-        "weights": weights,
-        "crops": crops,
-        "top1": round(metrics.top1, 4),
-        "top5": round(metrics.top5, 4),
-        "mean_class_accuracy": round(metrics.mean_class_accuracy, 4),
-        "ece": round(metrics.ece, 4),
-        "test_clips": metrics.clips,
-        "test_part": scores.fingerprint,
-        "correct": "".join("01"[right] for right in scores.correct.astype(int)),
-        "test_clips_copied_from_training": int((~fresh).sum()),
-        "top1_without_copies": None if without_copies is None else round(without_copies, 4),
-        "seconds": round(sum(row["seconds"] for row in history), 1),
-        **made_by,
-        "config": config.to_dict(),
-    }
-    own = "" if (weights, crops) == ("last", config.data.test_crops) else f".{weights}.crops{crops}"
-    run.write_json(f"evaluation{own}.json", {"weights": weights, "crops": crops, **metrics.to_dict(store.classes)})
-    scores.save(run.path / f"scores{own}.npz")
-    run.write_json(f"result{own}.json", result)
-    report = run.path / f"report{own}.html"
-    with reporter.bar("drawing the report"):
-        write_report(
-            report,
-            run.path / f"pictures{own}",
-            history,
-            store,
-            test_part,
-            probabilities.argmax(1),
-            metrics,
-            result,
-        )
-    return Evaluation(metrics, result, f"result{own}.json", report)

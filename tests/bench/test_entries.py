@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 from bench_records import NANO, record
 
 from last.bench.entries import board_of, entries, read_records, spread
+from last.run import RunError
 
 
 def test_folds_make_one_board():
@@ -44,6 +46,13 @@ def test_records_of_other_kinds_are_passed_over(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert [r["kind"] for r in read_records(tmp_path)] == ["fuzz", "accuracy"]
     assert len(entries(read_records(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("content", ['{"kind": "accur', "[]", "{}"])
+def test_a_file_that_is_no_record_is_named(tmp_path, content):
+    (tmp_path / "other.json").write_text(content)
+    with pytest.raises(RunError, match=r"other\.json holds no record of a result .*; move it away"):
+        read_records(tmp_path)
 
 
 def test_spread():

@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from last.bench.grid import default_jobs, plan, run
 from last.config import ConfigError, with_overrides
 from last.data.engines import cores
 from last.progress import Interrupted, Reporter
+from last.workflow import begin
 
 QUIET = Reporter(quiet=True)
 NANO = "last_e_nano"
@@ -26,7 +28,7 @@ def names(cells):
 @pytest.fixture
 def tiny(ucla_like, tmp_path, monkeypatch):
     """Settings with which a run takes a moment; without its report, which takes longer than the training."""
-    monkeypatch.setattr("last.workflow.write_report", lambda *_: None)
+    monkeypatch.setattr("last.run_evaluation.write_report", lambda *_: None)
     return {
         "data.path": str(ucla_like.path), "environment.runs_root": str(tmp_path / "runs"), "data.frames": 8,
         "training.epochs": 1, "training.batch_size": 40,
@@ -35,6 +37,16 @@ def tiny(ucla_like, tmp_path, monkeypatch):
 
 def make(cells, tmp_path, jobs=1):
     return run(cells, jobs, 1, "cpu", "processes", tmp_path / "results", QUIET)
+
+
+def test_a_result_of_other_settings_is_met_before_the_training_and_not_after_it(tiny, tmp_path):
+    (cell,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny)
+    assert not make([cell], tmp_path)
+    elsewhere = tiny | {"environment.runs_root": str(tmp_path / "other"), "data.frames": 9}
+    (other,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=elsewhere)
+    failed = make([other], tmp_path)
+    assert "holds a result of other settings" in failed[other.name]
+    assert not other.folder.exists()
 
 
 def test_all_networks_have_one_seed_before_any_has_two():
@@ -64,6 +76,13 @@ def test_the_command_says_all_but_where_files_lie():
 
 def test_a_recipe_by_two_names_is_one_run():
     assert len(plan(["nw_ucla"], [NANO], ["ours", "nw_ucla"], 1)) == 1
+
+
+def test_another_recipe_under_the_same_name_is_no_run_to_leave_out(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("training: {recipe: nw_ucla, lr: 0.5}")
+    with pytest.raises(ConfigError, match=r"two different runs of this grid would be nw_ucla\.xview"):
+        plan(["nw_ucla"], [NANO], ["ours", str(mine)], 1)
 
 
 def test_a_grid_of_nothing_is_refused():
@@ -97,6 +116,25 @@ def test_runs_are_made_once_and_copied_to_the_results(tiny, tmp_path):
     assert json.loads((cells[0].folder / "result.json").read_text()) == result
     (moved,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny | {"data.path": "elsewhere"})
     assert moved.is_done()
+
+
+def test_a_damaged_result_is_named_and_made_again_where_it_is_moved_away(tiny, tmp_path):
+    (cell,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny)
+    assert make([cell], tmp_path) == {}
+    result = cell.folder / "result.json"
+    whole = result.read_text()
+    result.write_text(whole[:100])
+    assert f"{result} holds no record of a result (JSONDecodeError" in make([cell], tmp_path)[cell.name]
+    result.unlink()
+    assert make([cell], tmp_path) == {}
+    assert json.loads(result.read_text())["top1"] == json.loads(whole)["top1"]
+
+
+def test_a_run_that_was_killed_before_its_first_step_is_begun_anew(tiny, tmp_path):
+    (cell,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny)
+    begin(cell.config, str(cell.folder), torch.device("cpu"), cell.command)
+    assert make([cell], tmp_path) == {}
+    assert cell.is_done()
 
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(tiny, tmp_path):

@@ -10,7 +10,7 @@ def test_two_networks_are_drawn_by_parameters_and_by_macs(tmp_path):
     records = [record(NANO, 9, seed=0), record(NANO, 8, seed=1), record(PEER, 7, parameters=292_000)]
     (board,) = boards(records)
     drawn = draw_board(board, tmp_path)
-    assert [path.name for path in drawn] == ["pareto_nw_ucla_parameters.png", "pareto_nw_ucla_macs.png"]
+    assert [path.name for path in drawn] == ["pareto_nw_ucla_xview_parameters.png", "pareto_nw_ucla_xview_macs.png"]
     one, other = (np.asarray(Image.open(path).convert("L")) for path in drawn)
     assert one.std() > 5 and other.std() > 5 and (one.shape != other.shape or (one != other).any())
 

@@ -59,9 +59,18 @@ def test_the_better_recipe_counts_and_the_other_is_listed():
     ("right", "verdict"), [(95, "wins"), (81, "no difference shown"), (79, "no difference shown"), (60, "loses")]
 )
 def test_verdicts(right, verdict):
-    versus = board([record(right=right, clips=100), record(PEER, right=80, clips=100)]).compare(NANO, PEER)
+    records = [record(model, right=n, clips=100, seed=s) for model, n in ((NANO, right), (PEER, 80)) for s in (0, 1)]
+    versus = board(records).compare(NANO, PEER)
     assert versus.verdict == verdict
     assert f"{right - 80:+.1f} (" in versus.words
+
+
+def test_one_seed_alone_is_no_verdict():
+    records = [record(), record(seed=1), record(PEER, right=0)]
+    versus = board(records).compare(NANO, PEER)
+    assert versus.verdict == "one seed"
+    assert versus.words.endswith(", one seed of efficientgcn_b0")
+    assert "seed" not in board([*records, record(PEER, seed=1)]).compare(NANO, PEER).words
 
 
 def test_only_the_last_epoch_and_the_recipes_crops_count():
@@ -114,20 +123,18 @@ def test_networks_and_protocols_beside_those_that_stand_are_added():
 
 
 def test_losses_say_plainly_where_last_is_not_ahead():
-    records = [
-        record(right=60, clips=100), record(PEER, right=80, clips=100),
-        record("last_e_small", right=80, clips=100), record("efficientgcn_b1", right=80, clips=100),
-        record("last_e_base", right=95, clips=100), record("efficientgcn_b4", right=80, clips=100),
-    ]  # fmt: skip
+    top1 = {
+        NANO: 60, PEER: 80, "last_e_small": 80, "efficientgcn_b1": 80, "last_e_base": 95, "efficientgcn_b4": 80,
+    }  # fmt: skip
+    records = [record(name, right=right, clips=100, seed=s) for name, right in top1.items() for s in (0, 1)]
+    records.append(record("last_e_large", right=99, clips=100))
     text = losses(boards(records, ["nw_ucla"]))
-    assert "Of 8 comparisons with the tier's peers, LAST wins 1, loses 1 and shows no difference in 1; 5 are" in text
+    assert "Of 8 comparisons with the tier's peers, LAST wins 1, loses 1 and shows no difference in 1; 1 rest" in text
+    assert "which is no verdict, and 4 are not measured." in text
     rows = [line for line in text.splitlines() if "nw_ucla" in line and "not measured" not in line]
-    assert [line.split(" | ")[0] for line in rows] == ["| loses", "| no difference shown"]
+    assert [line.split(" | ")[0] for line in rows] == ["| loses", "| no difference shown", "| one seed"]
     assert "| not measured | nw_ucla | last_e_nano | ddnet_small | no run of ddnet_small |" in text
-    assert (
-        "| not measured | nw_ucla | last_e_large | efficientgcn_b4, ddnet_small | no run of last_e_large; no run"
-        in text
-    )
+    assert "| not measured | nw_ucla | last_e_large | ddnet_small | no run of ddnet_small |" in text
     assert "| last_e_nano | efficientgcn_b0 | -20.0 (" in rows[0] and "p < 0.001" in rows[0]
     assert not any("last_e_base" in line for line in rows)
 

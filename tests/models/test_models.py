@@ -163,6 +163,15 @@ def test_first_body_alone_on_request(name):
     assert count_parameters(model) == count_parameters(last.create_model(name, 7, "sbu15"))
 
 
+@EVERY
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_precision_is_kept(name, dtype):
+    model = last.create_model(name, 3, "sbu15").eval().to(dtype)
+    scores = model({stream: x.to(dtype) for stream, x in batch(model).items()})
+    assert scores.dtype == dtype
+    assert scores.isfinite().all()
+
+
 def test_every_stream_matters(model):
     model.eval()
     streams = batch(model)
@@ -233,6 +242,8 @@ def test_aliases_and_hyphens():
 def test_wrong_names_and_settings_are_told():
     with pytest.raises(ValueError, match=r"no model 'resnet'; there are: .*last_e_nano"):
         last.create_model("resnet")
+    with pytest.raises(ValueError, match=r"no model 'nano_x' \(did you mean 'nano_e'\?\)"):
+        last.create_model("nano_x")
     with pytest.raises(ValueError, match="last_e_nano has no setting share_backbone"):
         last.create_model("last_e_nano", share_backbone=True)
 

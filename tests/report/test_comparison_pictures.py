@@ -22,7 +22,7 @@ def pixels(path, colour):
 
 def bars(path, colour):
     """Lengths of the bars of a colour, from the top."""
-    lengths = (read(path)[45:] == colour).all(-1).sum(1)  # below the legend
+    lengths = (read(path)[60:] == colour).all(-1).sum(1)  # below the legend
     starts = np.flatnonzero((lengths[1:] > 0) & (lengths[:-1] == 0)) + 1
     return [lengths[start + 3] for start in starts]
 

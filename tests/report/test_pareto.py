@@ -74,6 +74,17 @@ def test_names_do_not_cover_each_other(tmp_path, monkeypatch):
     assert all(room.x0 <= name.x0 and name.x1 <= room.x1 for name in names)
 
 
+def test_a_family_keeps_its_colour_from_picture_to_picture(tmp_path):
+    points = [point(family, 10.0, accuracy, family=family) for family, accuracy in (("b", 80.0), ("c", 90.0))]
+    known = ["a", "b", "c"]
+    draw_pareto(points[1:], "x", tmp_path / "alone.png", known)
+    draw_pareto(points, "x", tmp_path / "both.png", known)
+    draw_pareto(points[1:], "x", tmp_path / "unknown.png")
+    third = (0, 158, 115)
+    assert len(pixels(tmp_path / "alone.png", third)) and len(pixels(tmp_path / "both.png", third))
+    assert not len(pixels(tmp_path / "unknown.png", third))
+
+
 @pytest.mark.parametrize("points", [[], [point("$free_", 0, 90)], [point("endless", np.inf, 90)]])
 def test_what_a_logarithmic_axis_cannot_show_is_told(tmp_path, points):
     wrong = points[0].name if points else "none"

@@ -92,6 +92,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(build, whole, tmp_path, stop_
     assert [row | {"seconds": 0} for row in resumed.progress.history] == [row | {"seconds": 0} for row in rows]
 
 
+def test_adam_and_falls_in_steps_resume_exactly(build, tmp_path):
+    recipe = {"optimizer": "adam", "lr": 0.001, "schedule": "steps", "milestones": (1, 2), "ema": 0.0}
+    with pytest.raises(Interrupted):
+        fit(build(**recipe), tmp_path / "c.pt", on_step=(done := []).append, stop=lambda: done[-1] >= 6)
+    resumed = build(**recipe)
+    resumed.load(tmp_path / "c.pt")
+    fit(resumed, tmp_path / "c.pt")
+    whole = build(**recipe)
+    fit(whole, tmp_path / "whole.pt")
+    assert same(resumed.model, whole.model)
+
+
 def test_the_same_seed_gives_the_same_run_and_another_another(build, tmp_path):
     runs = []
     for seed in (3, 3, 4):

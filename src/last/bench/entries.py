@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from last.data.protocols import protocols_of
-from last.run import settings_of
+from last.run import read_record, settings_of
 
 Record = Mapping[str, Any]
 FOLDS = "folds"  # the protocol of a data set whose score is a mean over fold1, fold2 and so on
@@ -28,8 +28,12 @@ def board_of(protocol: str) -> str:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """What stands in a folder of results, of any kind, in the order of the files' names."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    """What stands in a folder of results, of any kind, in the order of the files' names.
+
+    Raises:
+        RunError: a file is damaged, or none of ours.
+    """
+    return [read_record(path) for path in sorted(folder.glob("*.json"))]
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from last.config import Config, ConfigError, load_config, recipe_of, with_overri
 from last.data import engines
 from last.data.datasets import load_dataset
 from last.files import write_text
-from last.progress import Interrupted, Reporter
+from last.progress import Interrupted, Reporter, stop_on_signal
 from last.recognizer import choose_device
-from last.run import MOVABLE, Run, RunError
+from last.run import MOVABLE, Run, RunError, require_same_settings, result_name
 
 OURS, AUTHORS = "ours", "authors"  # recipes, by whose they are
 STOP = "stop"  # a file
@@ -44,13 +44,25 @@ class Cell:
     @property
     def name(self) -> str:
         """What tells it from the others."""
-        c = self.config
-        return f"{c.data.name}.{c.data.protocol}.{c.model.name}.{c.training.recipe}.seed{c.training.seed}"
+        return f"{result_name(self.config)}.seed{self.config.training.seed}"
 
     @property
     def folder(self) -> Path:
         """Where the run is."""
         return Path(self.config.environment.runs_root).expanduser() / "bench" / self.name
+
+    def require_place(self, results: Path) -> None:
+        """Make sure, before a long training, that its result will not meet one of other settings.
+
+        Args:
+            results: folder.
+
+        Raises:
+            RunError: there is one, or a damaged one.
+        """
+        target = results / f"{self.name}.json"
+        crops = self.config.data.test_crops
+        require_same_settings(target, {"config": self.config.to_dict(), "weights": "last", "crops": crops})
 
     def is_done(self) -> bool:
         """Whether the run is trained and evaluated.
@@ -97,7 +109,8 @@ def plan(
         overrides: of all runs alike, by section.key, as given on the command line.
 
     Raises:
-        ConfigError: there is no such configuration, a setting is wrong, or nothing is left to train.
+        ConfigError: there is no such configuration, a setting is wrong, two runs have one name, or nothing is left to
+            train.
     """
     given = dict(overrides or {})
     columns: list[tuple[Config, str, dict[str, str | None]]] = []
@@ -115,7 +128,11 @@ def plan(
         words += [word for key, value in given.items() if key not in MOVABLE for word in ("--set", f"{key}={value}")]
         settings = with_overrides(config, {"data.protocol": tested, "training.seed": seed})
         cell = Cell(settings, shlex.join(["last", "train", *words]))
-        cells.setdefault(cell.name, cell)
+        if cells.setdefault(cell.name, cell).config.to_dict() != settings.to_dict():
+            raise ConfigError(
+                f"two different runs of this grid would be {cell.name}; give a recipe of your own a name in its file, "
+                "as training.recipe, or make a grid of its own with --results and --set environment.runs_root"
+            )
     if not cells:
         raise ConfigError("there is nothing to train: none of the networks has a recipe of its authors; add ours")
     return list(cells.values())
@@ -169,12 +186,15 @@ def run(
             if cell.is_done():
                 _collect(cell, results)
             else:
+                cell.require_place(results)
                 waiting[cell.name] = cell
         except (OSError, ValueError) as error:
             failed[cell.name] = str(error)
+            reporter.say(f"{cell.name}: {error}")
     total = len(waiting)
     done = len(cells) - total - len(failed)
-    reporter.say(f"{len(cells)} runs: {done} done, {total} to do, {jobs or 'as many as fit'} at a time")
+    refused = f", {len(failed)} refused" if failed else ""
+    reporter.say(f"{len(cells)} runs: {done} done, {total} to do{refused}, {jobs or 'as many as fit'} at a time")
     if not waiting:
         return failed
     folder = next(iter(waiting.values())).folder.parent.absolute()
@@ -183,7 +203,7 @@ def run(
     # Workers, which may be on other machines, leave word on this desk, and look there whether to stop.
     with (
         TemporaryDirectory(dir=folder, prefix=".grid-") as name,
-        workflow.stop_on_signal(reporter, (Path(name) / STOP).touch),
+        stop_on_signal(reporter, (Path(name) / STOP).touch),
     ):
         desk = Path(name)
         work = partial(_work, desk=desk, threads=threads, device=device)

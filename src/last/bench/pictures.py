@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from last.bench.scoreboard import Board, macs_of
-from last.models import family_of
+from last.models import families, family_of
 from last.report.pareto import ParetoPoint, draw_pareto
 
 
@@ -13,7 +13,7 @@ def draw_board(board: Board, folder: Path) -> list[Path]:
 
     Args:
         board: of a data set.
-        folder: of the pictures, ``pareto_<dataset>_parameters.png`` and ``pareto_<dataset>_macs.png``.
+        folder: of the pictures, ``pareto_<dataset>_<protocol>_parameters.png`` and ``_macs.png``.
 
     Returns:
         The pictures; none where fewer than two networks are measured, which show nothing.
@@ -33,6 +33,6 @@ def draw_board(board: Board, folder: Path) -> list[Path]:
                 is_peer = not family.startswith("LAST")
                 points.append(ParetoPoint(entry.model, value, mean(scores), deviation, family, is_peer))
         if len(points) > 1:
-            drawn.append(folder / f"pareto_{board.dataset}_{cost}.png")
-            draw_pareto(points, f"{label} ({board.dataset}, {board.protocol})", drawn[-1])
+            drawn.append(folder / f"pareto_{board.dataset}_{board.protocol}_{cost}.png")
+            draw_pareto(points, f"{label} ({board.dataset}, {board.protocol})", drawn[-1], families())
     return drawn

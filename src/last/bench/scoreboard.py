@@ -16,7 +16,7 @@ from last.data.datasets import load_dataset
 from last.models import settings_of as network_settings
 from last.models.cost import count_macs
 
-Verdict = Literal["wins", "loses", "no difference shown", "not measured"]
+Verdict = Literal["wins", "loses", "no difference shown", "one seed", "not measured"]
 
 # What always stands in the table, measured or not.
 DATASETS = ("nw_ucla", "utd_mhad", "sbu", "msr_action3d", "penn_action")
@@ -43,29 +43,34 @@ class Comparison:
         peer: the other's name.
         difference: of the first over the second; None where nothing can be said.
         reason: why nothing can be said.
+        alone: those of the two that have a single seed, so that nothing is said of others.
     """
 
     model: str
     peer: str
     difference: Difference | None = None
     reason: str = ""
+    alone: Sequence[str] = ()
 
     @property
     def verdict(self) -> Verdict:
-        """In a word, at a significance of 5 %."""
+        """In a word, at a significance of 5 %; none where a network has one seed, which may have been a lucky one."""
         if self.difference is None:
             return "not measured"
+        if self.alone:
+            return "one seed"
         if self.difference.p >= 0.05:
             return "no difference shown"
         return "wins" if self.difference.points > 0 else "loses"
 
     @property
     def words(self) -> str:
-        """The difference with its 95 % interval and p, or why there is none."""
+        """The difference with its 95 % interval and p, and who has one seed alone; or why there is none."""
         if self.difference is None:
             return self.reason
         d = self.difference
-        return f"{d.points:+.1f} ({d.low:+.1f} to {d.high:+.1f}), p {f'= {d.p:.3f}' if d.p >= 0.001 else '< 0.001'}"
+        told = f"{d.points:+.1f} ({d.low:+.1f} to {d.high:+.1f}), p {f'= {d.p:.3f}' if d.p >= 0.001 else '< 0.001'}"
+        return told + (f", one seed of {' and '.join(self.alone)}" if self.alone else "")
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,9 @@ class Board:
             return Comparison(model, peer, reason=reason)
         # The same draws each time: a table changes only where its records do.
         generator = np.random.default_rng(0)
-        return Comparison(model, peer, paired_bootstrap(one.correct(), other.correct(), generator))
+        difference = paired_bootstrap(one.correct(), other.correct(), generator)
+        alone = [entry.model for entry in (one, other) if len(entry.complete) == 1]
+        return Comparison(model, peer, difference, alone=alone)
 
     def markdown(self, models: Sequence[str]) -> str:
         """A table of these networks, measured or not, and of all others that are."""
@@ -132,18 +139,19 @@ def scoreboard(found: Iterable[Board], models: Sequence[str] = MODELS) -> str:
 
 
 def losses(found: Iterable[Board]) -> str:
-    """Where LAST loses, is not shown to be ahead, or was not measured, in Markdown."""
-    order: tuple[Verdict, ...] = ("wins", "loses", "no difference shown", "not measured")
+    """Where LAST loses, is not shown to be ahead, or was not measured enough to tell, in Markdown."""
+    order: tuple[Verdict, ...] = ("wins", "loses", "no difference shown", "one seed", "not measured")
     all_of = [(board, board.compare(model, peer)) for board in found for model in TIERS for peer in TIERS[model]]
     count = {verdict: sum(versus.verdict == verdict for _, versus in all_of) for verdict in order}
     lines = [
         f"Of {len(all_of)} comparisons with the tier's peers, LAST wins {count['wins']}, loses {count['loses']} and "
-        f"shows no difference in {count['no difference shown']}; {count['not measured']} are not measured.",
+        f"shows no difference in {count['no difference shown']}; {count['one seed']} rest on one seed of a network, "
+        f"which is no verdict, and {count['not measured']} are not measured.",
         "",
         "| | data set | model | peer | difference, or why there is none |",
         "|---|---|---|---|---|",
     ]
-    for verdict in order[1:3]:
+    for verdict in order[1:-1]:
         lines += [
             f"| {verdict} | {board.dataset} | {versus.model} | {versus.peer} | {versus.words} |"
             for board, versus in all_of
@@ -153,10 +161,9 @@ def losses(found: Iterable[Board]) -> str:
     for board, versus in all_of:
         if versus.verdict == "not measured":
             missing[board.dataset, versus.model].append(versus)
-    lines += [
-        f"| not measured | {dataset} | {model} | {', '.join(v.peer for v in each)} | {'; '.join(v.words for v in each)} |"
-        for (dataset, model), each in missing.items()
-    ]
+    for (dataset, model), each in missing.items():
+        peers, reasons = ", ".join(versus.peer for versus in each), "; ".join(versus.words for versus in each)
+        lines.append(f"| not measured | {dataset} | {model} | {peers} | {reasons} |")
     return "\n".join(lines) + "\n"
 
 

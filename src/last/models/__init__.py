@@ -1,7 +1,16 @@
 """Networks, each file a paper; importing the package registers them."""
 
 from last.models import ctrgcn, ddnet, efficientgcn, last_e, last_v2, sgn, stgcnpp
-from last.models.registry import ALIASES, Network, canonical_name, create_model, family_of, list_models, settings_of
+from last.models.registry import (
+    ALIASES,
+    Network,
+    canonical_name,
+    create_model,
+    families,
+    family_of,
+    list_models,
+    settings_of,
+)
 
 __all__ = [
     "ALIASES",
@@ -11,6 +20,7 @@ __all__ = [
     "ctrgcn",
     "ddnet",
     "efficientgcn",
+    "families",
     "family_of",
     "last_e",
     "last_v2",

@@ -192,8 +192,8 @@ def costs(
 def markdown(rows: Sequence[Cost]) -> str:
     """The costs as a Markdown table, a row a network."""
     lines = [
-        "| name | alias | parameters | by thop | MACs | by thop | a second of input "
-        "| published input | MACs there | by thop |",
+        "| name | alias | parameters | parameters by thop | MACs | MACs by thop | MACs a second of input "
+        "| input of its paper | MACs there | MACs there by thop |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -1,5 +1,6 @@
 """Model names and their builders."""
 
+import difflib
 import inspect
 from collections.abc import Callable
 from types import FunctionType
@@ -64,6 +65,11 @@ _FAMILIES = {
 }
 
 
+def families() -> list[str]:
+    """What papers call the networks, LAST's own first."""
+    return list(_FAMILIES.values())
+
+
 def family_of(name: str) -> str:
     """What its paper calls a network and those that differ from it in size.
 
@@ -93,7 +99,11 @@ def canonical_name(name: str) -> str:
     plain = name.replace("-", "_")
     plain = ALIASES.get(plain, plain)
     if plain not in _BUILDERS:
-        raise ValueError(f"no model '{name}'; there are: {', '.join(_BUILDERS)} (and the aliases {', '.join(ALIASES)})")
+        close = difflib.get_close_matches(plain, [*_BUILDERS, *ALIASES], n=1)
+        meant = f" (did you mean '{close[0]}'?)" if close else ""
+        raise ValueError(
+            f"no model '{name}'{meant}; there are: {', '.join(_BUILDERS)} (and the aliases {', '.join(ALIASES)})"
+        )
     return plain
 
 

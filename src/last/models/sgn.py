@@ -151,13 +151,13 @@ class SGN(Network):
             )
         moved = F.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 1, 0))
         dynamics = self.position(x) + self.velocity(moved)
-        name = self.joint_names(torch.eye(joints, device=x.device)[None, :, None])  # (1, C, 1, V)
+        name = self.joint_names(torch.eye(joints, dtype=x.dtype, device=x.device)[None, :, None])  # (1, C, 1, V)
         x = torch.cat([dynamics, name.expand(len(x), -1, frames, -1)], dim=1)
         graph = self.graph(x)
         for conv in self.graph_convs:
             x = conv(x, graph)
-        number = self.frame_numbers(torch.eye(frames, device=x.device)[None, :, :, None])  # (1, C, T, 1)
-        features = self.temporal((x + number).amax(3)).amax(2)
+        which = torch.eye(frames, dtype=x.dtype, device=x.device)[None, :, :, None]
+        features = self.temporal((x + self.frame_numbers(which)).amax(3)).amax(2)
         return self.classifier(mean_over_bodies(features, owner, len(streams["joint"])))
 
 

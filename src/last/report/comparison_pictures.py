@@ -51,7 +51,8 @@ def draw_recalls(recalls: Sequence[tuple[str, np.ndarray]], classes: Sequence[st
     axes.tick_params(axis="y", length=0)
     axes.set_yticks(rows, [classes[k] for k in order], fontsize=7, parse_math=False)
     axes.set_xlabel("accuracy (%), and the gain in points", fontsize=8, color=INK)
-    for text in figure.legend(loc="outside upper left", frameon=False, fontsize=8, labelcolor=INK, ncols=2).get_texts():
+    # One below the other, since names of runs are long.
+    for text in figure.legend(loc="outside upper left", frameon=False, fontsize=8, labelcolor=INK).get_texts():
         text.set_parse_math(False)
     write_figure(figure, out)
 
@@ -79,7 +80,7 @@ def draw_confusion_change(change: np.ndarray, classes: Sequence[str], names: tup
     count = len(classes)
     cell, font = (0.3, 7.5) if count <= _MOST_COUNTED else (0.15, 6)
     side = max(count * cell, 2.4) + 0.07 * font / 6 * max(map(len, classes))
-    figure = Figure(figsize=(side + 0.9, side + 0.3), layout="constrained")
+    figure = Figure(figsize=(side + 0.9, side + 0.6), layout="constrained")
     axes = figure.add_subplot()
     most = max(1, int(np.abs(change).max()))
     image = axes.imshow(change, cmap=_MORE, norm=Normalize(-most, most))
@@ -102,8 +103,9 @@ def draw_confusion_change(change: np.ndarray, classes: Sequence[str], names: tup
     bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=25, pad=0.01, ticks=MaxNLocator(5, integer=True))
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=2, colors=INK)
+    bar.ax.set_ylabel("clips", fontsize=8, color=INK)
     first, second = names
-    bar.ax.set_ylabel(f"clips: {second} − {first}", fontsize=8, color=INK, parse_math=False)
+    figure.suptitle(f"{second}\n− {first}", x=0.01, ha="left", fontsize=8, color=INK, parse_math=False)
     write_figure(figure, out)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from last.files import write_text
 
+_LONG = 60  # letters of a fact that has a line of its own
 _KINDS = {".png": "image/png", ".gif": "image/gif", ".jpg": "image/jpeg", ".svg": "image/svg+xml"}
 
 _STYLE = """
@@ -23,6 +24,7 @@ dl { display: grid; gap: .9rem 1.5rem; margin: 0;
   grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)) }
 dt { color: var(--quiet); font-size: .85rem }
 dd { margin: 0; font-weight: 600; overflow-wrap: anywhere }
+.long { grid-column: 1 / -1 }
 section, figure { margin: 2.2rem 0 0 }
 .wide { overflow-x: auto }
 .wide:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px }
@@ -89,7 +91,10 @@ def write_page(
         ValueError: a picture of a kind that a page cannot hold.
         OSError: a picture cannot be read, or ``out`` cannot be written (WriteError).
     """
-    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>\n" for name, value in facts.items())
+    items = "".join(
+        f"<div{' class=long' if len(value) > _LONG else ''}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>\n"
+        for name, value in facts.items()
+    )
     remarks = "".join(f"<li>{escape(note)}</li>\n" for note in notes)
     parts = [
         f"<h1>{escape(title)}</h1>",

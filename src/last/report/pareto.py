@@ -33,7 +33,7 @@ class ParetoPoint:
         cost: parameters or MACs, more than zero.
         accuracy: mean top-1 over seeds, in percent.
         deviation: standard deviation over seeds, in points; None of a single seed.
-        family: networks of one have one colour.
+        family: networks of one have one colour, the same in all pictures that know of the same families.
         is_peer: not one of LAST's; it has a marker of its own.
     """
 
@@ -54,13 +54,14 @@ def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
     return front
 
 
-def draw_pareto(points: Sequence[ParetoPoint], x_label: str, out: Path) -> None:
+def draw_pareto(points: Sequence[ParetoPoint], x_label: str, out: Path, families: Sequence[str] = ()) -> None:
     """Draw accuracy against cost on a logarithmic axis, with the Pareto front as a stair, as PNG.
 
     Args:
         points: in any order.
         x_label: what the cost is, such as ``parameters``.
         out: the picture.
+        families: those that have their colours in this order; others follow.
 
     Raises:
         ValueError: there is no point, or one has a cost that a logarithmic axis cannot show.
@@ -76,8 +77,9 @@ def draw_pareto(points: Sequence[ParetoPoint], x_label: str, out: Path) -> None:
     costs = np.log10([point.cost for point in points])
     margin = max(0.09 * np.ptp(costs), 0.15)
     axes = figure.add_subplot(xscale="log", xlim=10 ** np.array((costs.min() - margin, costs.max() + margin)))
-    families = list(dict.fromkeys(point.family for point in points))
-    colours = {family: _COLOURS[i % len(_COLOURS)] for i, family in enumerate(families)}
+    order = list(dict.fromkeys((*families, *(point.family for point in points))))
+    shown = [family for family in order if any(point.family == family for point in points)]
+    colours = {family: _COLOURS[i % len(_COLOURS)] for i, family in enumerate(order)}
     axes.plot(*_stair(points).T, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     for point in points:
         axes.errorbar(
@@ -100,11 +102,12 @@ def draw_pareto(points: Sequence[ParetoPoint], x_label: str, out: Path) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(x_label, fontsize=8, color=INK, parse_math=False)
-    axes.set_ylabel("top-1 (%), mean and deviation over seeds", fontsize=8, color=INK)
+    has_spread = any(point.deviation is not None for point in points)
+    axes.set_ylabel("top-1 (%)" + ", mean and deviation over seeds" * has_spread, fontsize=8, color=INK)
     peers = {point.family: point.is_peer for point in points}
     handles = [
         Line2D([], [], marker="s" if peers[f] else "o", color=colours[f], markersize=5, linewidth=0, label=f)
-        for f in families
+        for f in shown
     ]
     handles.append(Line2D([], [], color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)), label="Pareto front"))
     figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, fontsize=7.5, labelcolor=INK)

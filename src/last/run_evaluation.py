@@ -1,0 +1,124 @@
+"""A trained run on the test part of its protocol: what it is worth, and the files that say so."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from last.data.batches import DeviceClips
+from last.data.datasets import open_store
+from last.data.protocols import copied_from_training, split
+from last.evaluate import Metrics, Scores, measure, predict
+from last.models.cost import count_parameters
+from last.progress import Reporter
+from last.recognizer import Recognizer
+from last.report.summary import write_report
+from last.run import Run, Weights
+from last.training.checkpoint import CheckpointError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run's network is worth, and where that stands.
+
+    Attributes:
+        metrics: on the test part.
+        result: the record for results/, as in ``result_file``.
+        result_file: its name in the run's folder.
+        report: the page.
+    """
+
+    metrics: Metrics
+    result: dict[str, Any]
+    result_file: str
+    report: Path
+
+
+def evaluate(
+    run: Run, device: torch.device, reporter: Reporter, weights: Weights = "last", crops: int | None = None
+) -> Evaluation:
+    """Score a run's network on the test part of its protocol; write evaluation, scores, result and report.
+
+    Other weights or crops than those that the run reports get files of their own, such as result.best.crops1.json.
+
+    Args:
+        run: a trained one.
+        device: where to compute.
+        reporter: says what happens.
+        weights: of the last epoch, or the best on the validation part.
+        crops: test-time crops; None takes the run's own setting.
+
+    Raises:
+        CheckpointError: the run has no such weights, or they do not fit the store.
+        DataMissingError, StoreError, RunError: as their messages say.
+    """
+    config = run.config
+    store = open_store(config)
+    if weights == "best" and not run.weights("best").exists():
+        raise CheckpointError(
+            f"{run.path} has no best weights: its recipe sets training.validation to {config.training.validation:g}, "
+            "and they are chosen on a validation part; leave out --weights, or train with --set training.validation=0.1"
+        )
+    recognizer = Recognizer(run.weights(weights), device)
+    if (recognizer.layout, recognizer.classes) != (store.layout, store.classes):
+        raise CheckpointError(
+            f"{run.weights(weights)} was trained on layout '{recognizer.layout.name}' with {len(recognizer.classes)} "
+            f"classes, and the store {store.path} has layout '{store.layout.name}' with {len(store.classes)}; give "
+            "--data the store that it was trained on"
+        )
+    crops = config.data.test_crops if crops is None else crops
+    history, made_by = run.history(), run.provenance()  # before anything long, since they may be damaged
+    train_part, test_part = split(store, config.data.protocol, config.data.name)
+    clips = DeviceClips.from_store(store, test_part, device)
+    with reporter.bar("evaluating", len(clips)) as advance:
+        probabilities = predict(recognizer.model, recognizer.pipeline, clips, crops=crops, on_clips=advance)
+    table = store.clips[test_part]
+    scores = Scores(table["name"], table["label"].astype(np.int64), probabilities.numpy(), store.classes)
+    metrics = scores.measure()
+    # Copies of training clips in a test part flatter every number on it.
+    fresh = torch.from_numpy(~copied_from_training(store, train_part, test_part))
+    without_copies = measure(probabilities[fresh], clips.labels.cpu()[fresh]).top1 if fresh.any() else None
+    result = {
+        # What others trained stands apart from what was trained here.
+        "kind": "published" if "published" in made_by else "accuracy",
+        "model": config.model.name,
+        "parameters": count_parameters(recognizer.model),
+        "dataset": config.data.name,
+        "protocol": config.data.protocol,
+        "recipe": config.training.recipe,
+        "seed": config.training.seed,
+        "epochs": config.training.epochs,
+        "weights": weights,
+        "crops": crops,
+        "top1": round(metrics.top1, 4),
+        "top5": round(metrics.top5, 4),
+        "mean_class_accuracy": round(metrics.mean_class_accuracy, 4),
+        "ece": round(metrics.ece, 4),
+        "test_clips": metrics.clips,
+        "test_part": scores.fingerprint,
+        "correct": "".join("01"[right] for right in scores.correct.astype(int)),
+        "test_clips_copied_from_training": int((~fresh).sum()),
+        "top1_without_copies": None if without_copies is None else round(without_copies, 4),
+        "seconds": round(sum(row["seconds"] for row in history), 1),
+        **made_by,
+        "config": config.to_dict(),
+    }
+    own = "" if (weights, crops) == ("last", config.data.test_crops) else f".{weights}.crops{crops}"
+    run.write_json(f"evaluation{own}.json", {"weights": weights, "crops": crops, **metrics.to_dict(store.classes)})
+    scores.save(run.path / f"scores{own}.npz")
+    run.write_json(f"result{own}.json", result)
+    report = run.path / f"report{own}.html"
+    with reporter.bar("drawing the report"):
+        write_report(
+            report,
+            run.path / f"pictures{own}",
+            history,
+            store,
+            test_part,
+            probabilities.argmax(1),
+            metrics,
+            result,
+        )
+    return Evaluation(metrics, result, f"result{own}.json", report)
