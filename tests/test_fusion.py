@@ -110,7 +110,7 @@ def test_scores_and_result_must_be_of_one_evaluation(tmp_path):
     (path / "result.json").write_text("[]")
     with pytest.raises(RunError, match="cannot read the result in"):
         ScoredRun.open(path)
-    with pytest.raises(RunError, match="cannot read the result in"):
+    with pytest.raises(RunError, match="there is no result at"):
         ScoredRun.open(tmp_path / "nothing")
 
 
