@@ -64,7 +64,7 @@ def accuracy(
     """
     from last.bench import grid
     from last.bench.entries import read_records
-    from last.bench.pictures import draw_board
+    from last.bench.board_pictures import draw_board
     from last.bench.scoreboard import DATASETS, MODELS, boards, scoreboard
     from last.config import recipe_of
 

@@ -2,7 +2,7 @@ import numpy as np
 from bench_records import NANO, PEER, record
 from PIL import Image
 
-from last.bench.pictures import draw_board
+from last.bench.board_pictures import draw_board
 from last.bench.scoreboard import boards
 
 
