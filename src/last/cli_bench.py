@@ -63,8 +63,8 @@ def accuracy(
         dry_run: print the command of each run that is to be made, and make none.
     """
     from last.bench import grid
-    from last.bench.entries import read_records
     from last.bench.board_pictures import draw_board
+    from last.bench.entries import read_records
     from last.bench.scoreboard import DATASETS, MODELS, boards, scoreboard
     from last.config import recipe_of
 
