@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from last.config import load_config, with_overrides
+from last.config import ConfigError, load_config, with_overrides
 from last.data.clean import CleanOptions
 from last.data.datasets import DataMissingError, load_dataset, open_store, prepare_dataset
 from last.data.store_writer import StoreWriter
@@ -120,6 +120,13 @@ def test_other_weights_or_crops_leave_the_reported_result_alone(run, tmp_path):
     assert other.report.name == "report.best.crops3.html"
     names = {run.copy_result(file, tmp_path / "results").name for file in ("result.json", other.result_file)}
     assert len(names) == 2
+
+
+def test_padded_clips_have_no_crops(config):
+    run = begin(with_overrides(config, {"data.sampling": "pad", "training.crop": [1, 1]}), "padded", CPU, "last train")
+    assert train(run, False, CPU, QUIET).result["crops"] == 1
+    with pytest.raises(ConfigError, match="takes clips as they are"):
+        evaluate(run, CPU, QUIET, crops=5)
 
 
 def test_a_result_of_other_settings_is_not_overwritten(run, config, tmp_path):

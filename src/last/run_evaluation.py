@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from last.config import ConfigError
 from last.data.batches import DeviceClips
 from last.data.datasets import open_store
 from last.data.protocols import copied_from_training, split
@@ -52,6 +53,7 @@ def evaluate(
 
     Raises:
         CheckpointError: the run has no such weights, or they do not fit the store.
+        ConfigError: crops are asked for of clips that are padded.
         DataMissingError, StoreError, RunError: as their messages say.
     """
     config = run.config
@@ -69,6 +71,10 @@ def evaluate(
             "--data the store that it was trained on"
         )
     crops = config.data.test_crops if crops is None else crops
+    if crops > 1 and config.data.sampling == "pad":
+        raise ConfigError(
+            f"{run.path} takes clips as they are (data.sampling: pad), which leaves no crops; drop --crops"
+        )
     history, made_by = run.history(), run.provenance()  # before anything long, since they may be damaged
     train_part, test_part = split(store, config.data.protocol, config.data.name)
     clips = DeviceClips.from_store(store, test_part, device)
