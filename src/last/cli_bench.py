@@ -42,8 +42,8 @@ def accuracy(
 ) -> int:
     """Train networks on data sets by recipes with seeds, a few at a time, and print the scoreboard.
 
-    Each is an ordinary run under <runs_root>/bench; those that are there are not made again, and Ctrl-C leaves all of
-    them to go on with by the same command. Exit code 1 where one failed.
+    Each is an ordinary run under <runs_root>/bench; those that are there, or have a record among the results, are not
+    made again, and Ctrl-C leaves all of them to go on with by the same command. Exit code 1 where one failed.
 
     Args:
         datasets: which; those of the scoreboard where not given.
@@ -76,7 +76,7 @@ def accuracy(
     if grid.AUTHORS in recipes and alone:
         reporter.say(f"trained by other recipes alone, since no authors' recipe is known: {', '.join(alone)}")
     if dry_run:
-        waiting = [cell for cell in cells if not cell.is_done()]
+        waiting = [cell for cell in cells if not (cell.is_done() or cell.is_recorded(results))]
         for cell in waiting:
             reporter.answer(cell.command)
         reporter.say(f"{len(waiting)} of {len(cells)} runs are to be made")

@@ -49,6 +49,16 @@ def test_a_result_of_other_settings_is_met_before_the_training_and_not_after_it(
     assert not other.folder.exists()
 
 
+def test_a_record_is_enough_where_the_run_was_made_elsewhere(tiny, tmp_path):
+    (cell,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny)
+    assert not make([cell], tmp_path)
+    (same,) = plan(
+        ["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny | {"environment.runs_root": str(tmp_path / "other")}
+    )
+    assert not make([same], tmp_path)
+    assert not same.folder.exists()
+
+
 def test_all_networks_have_one_seed_before_any_has_two():
     cells = plan(["nw_ucla", "utd_mhad"], [NANO, "efficientgcn_b0"], ["ours", "authors"], 2)
     first = [

@@ -51,18 +51,19 @@ class Cell:
         """Where the run is."""
         return Path(self.config.environment.runs_root).expanduser() / "bench" / self.name
 
-    def require_place(self, results: Path) -> None:
-        """Make sure, before a long training, that its result will not meet one of other settings.
+    def is_recorded(self, results: Path) -> bool:
+        """Whether its result is there already, of a run that was made elsewhere; one that was begun here goes on.
 
         Args:
             results: folder.
 
         Raises:
-            RunError: there is one, or a damaged one.
+            RunError: there is one of other settings, or a damaged one; better met before a long training than after it.
         """
         target = results / f"{self.name}.json"
         crops = self.config.data.test_crops
         require_same_settings(target, {"config": self.config.to_dict(), "weights": "last", "crops": crops})
+        return target.exists() and not (self.folder / "config.yaml").exists()
 
     def is_done(self) -> bool:
         """Whether the run is trained and evaluated.
@@ -185,8 +186,7 @@ def run(
         try:
             if cell.is_done():
                 _collect(cell, results)
-            else:
-                cell.require_place(results)
+            elif not cell.is_recorded(results):
                 waiting[cell.name] = cell
         except (OSError, ValueError) as error:
             failed[cell.name] = str(error)
