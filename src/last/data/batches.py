@@ -216,18 +216,18 @@ class Pipeline:
     ) -> "Pipeline":
         """The pipeline of a configuration."""
         return cls(
-            layout,
-            data.frames,
-            data.max_bodies,
-            model.bodies == "padded",
-            data.normalise,
-            data.origin,
-            data.sampling,
-            data.test_span,
-            model.streams,
-            data.missing,
-            model.confidence,
-            augmentation or Augmentation(),
+            layout=layout,
+            frames=data.frames,
+            max_bodies=data.max_bodies,
+            pad_bodies=model.bodies == "padded",
+            normalise=data.normalise,
+            origin=data.origin,
+            sampling=data.sampling,
+            test_span=data.test_span,
+            streams=model.streams,
+            missing=data.missing,
+            confidence=model.confidence,
+            augmentation=augmentation or Augmentation(),
         )
 
     def train(self, clips: DeviceClips, index: Tensor, generator: Generator) -> tuple[dict[str, Tensor], Tensor]:

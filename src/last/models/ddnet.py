@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from last.models.layers.bodies import Bodies, fold_bodies, mean_over_bodies
+from last.models.layers.inputs import joint_alone
 from last.models.registry import Network, register
 from last.skeleton import Layout
 
@@ -99,12 +100,7 @@ class DDNet(Network):
         dropout: float = 0.5,
     ):
         super().__init__()
-        self.streams = tuple(streams)
-        if self.streams != ("joint",):
-            raise ValueError(
-                f"DD-Net makes its inputs of the joint stream, and was asked to take {', '.join(streams)}; set "
-                "model.streams to [joint]"
-            )
+        self.streams = joint_alone("DD-Net", streams)
         self.bodies: Bodies = bodies
         self.in_channels = layout.dimensions
         joints = len(layout.joints)

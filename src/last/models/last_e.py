@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from last.models.layers.attention import STJointAttention
 from last.models.layers.bodies import Bodies, fold_bodies, mean_over_bodies
+from last.models.layers.stages import block_sizes
 from last.models.layers.temporal_conv import residual, separable_tcn
 from last.models.registry import Network, register
 from last.skeleton import Layout, spatial_partition
@@ -125,16 +126,14 @@ class LastE(Network):
         graph = torch.from_numpy(spatial_partition(layout))
         self.in_channels = layout.dimensions + confidence
         self.fusion = StreamFusion(len(self.streams), self.in_channels, channels[0])
-        stages: list[nn.Module] = []
-        width = channels[0]
-        for stage, (size, depth, attend) in enumerate(zip(channels, blocks, attention, strict=True)):
-            for block in range(depth):
-                stride = 2 if stage > 0 and block == 0 else 1
-                stages.append(LightGCNBlock(width, size, stride, attend, graph))
-                width = size
-        self.blocks = nn.Sequential(*stages)
+        self.blocks = nn.Sequential(
+            *(
+                LightGCNBlock(before, size, stride, attention[stage], graph)
+                for stage, before, size, stride in block_sizes(channels[0], channels, blocks)
+            )
+        )
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, num_classes)
+        self.classifier = nn.Linear(channels[-1], num_classes)
 
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """Scores before softmax, (N, classes).

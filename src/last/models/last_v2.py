@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from last.models.layers.attention import STJointAttention
 from last.models.layers.bodies import Bodies, fold_bodies, mean_over_bodies
+from last.models.layers.stages import block_sizes
 from last.models.layers.temporal_conv import residual, separable_tcn
 from last.models.registry import Network, register
 from last.skeleton import Layout, spatial_partition
@@ -115,16 +116,14 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         graph = torch.from_numpy(spatial_partition(layout))
-        stages: list[nn.Module] = []
-        width = in_channels
-        for stage, (size, depth, linear) in enumerate(zip(channels, blocks, linear_attention, strict=True)):
-            for block in range(depth):
-                stride = 2 if stage > 0 and block == 0 else 1
-                stages.append(EffGCNBlock(width, size, stride, linear, graph))
-                width = size
-        self.blocks = nn.Sequential(*stages)
+        self.blocks = nn.Sequential(
+            *(
+                EffGCNBlock(before, size, stride, linear_attention[stage], graph)
+                for stage, before, size, stride in block_sizes(in_channels, channels, blocks)
+            )
+        )
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, num_classes)
+        self.classifier = nn.Linear(channels[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) -> (N, classes)."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from last.models.layers.bodies import Bodies, fold_bodies, mean_over_bodies
 from last.models.layers.graph import directed_partition
+from last.models.layers.inputs import one_stream
+from last.models.layers.st_block import st_blocks
 from last.models.layers.temporal_conv import residual
 from last.models.registry import Network, register
 from last.skeleton import Layout
@@ -61,21 +63,6 @@ class MultiScaleTCN(nn.Module):
         return self.mix(torch.cat([*scales, self.point(x)], dim=1))
 
 
-class Block(nn.Module):
-    """Graph convolution, temporal convolution, residual."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int, graph: Tensor, has_residual: bool = True):
-        super().__init__()
-        self.gcn = GraphConv(in_channels, out_channels, graph)
-        self.tcn = MultiScaleTCN(out_channels, stride)
-        self.residual = residual(in_channels, out_channels, stride) if has_residual else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T, V) -> (N, Cout, T/stride, V)."""
-        y = self.tcn(self.gcn(x))
-        return (y if self.residual is None else y + self.residual(x)).relu()
-
-
 class STGCNpp(Network):
     """ST-GCN++ of one stream; the published ensembles are sums of the scores of several.
 
@@ -108,26 +95,20 @@ class STGCNpp(Network):
         confidence: bool = False,
     ):
         super().__init__()
-        if len(streams) != 1:
-            raise ValueError(
-                f"ST-GCN++ takes one stream, it was given {len(streams)} ({', '.join(streams)}); train one network for "
-                "each and sum their scores"
-            )
-        self.streams = tuple(streams)
+        self.streams = one_stream("ST-GCN++", streams)
         self.bodies: Bodies = bodies
         self.in_channels = layout.dimensions + confidence
         self.norm = nn.BatchNorm1d(len(layout.joints) * self.in_channels)
         graph = directed_partition(layout)
-        stages: list[nn.Module] = []
-        width = self.in_channels
-        for stage, (size, depth) in enumerate(zip(channels, blocks, strict=True)):
-            for block in range(depth):
-                stride = 2 if stage > 0 and block == 0 else 1
-                stages.append(Block(width, size, stride, graph, has_residual=bool(stages)))
-                width = size
-        self.blocks = nn.Sequential(*stages)
+        self.blocks = st_blocks(
+            self.in_channels,
+            channels,
+            blocks,
+            lambda before, size: GraphConv(before, size, graph),
+            MultiScaleTCN,
+        )
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, num_classes)
+        self.classifier = nn.Linear(channels[-1], num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from last.evaluate import Calibration
-from last.report.pictures import plain, write_figure
+from last.report.pictures import name_classes, plain, write_figure
 from last.report.poses import INK, QUIET, SIDES
 
 _MOST_CLASSES = 40  # of more, those that do not differ are left out of a matrix
@@ -89,11 +89,7 @@ def draw_confusion_change(change: np.ndarray, classes: Sequence[str], names: tup
     plain(axes)
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color(QUIET)
-    axes.tick_params(length=0)
-    axes.set_xticks(range(count), classes, rotation=90, fontsize=font, parse_math=False)
-    axes.set_yticks(range(count), classes, fontsize=font, parse_math=False)
-    axes.set_xlabel("predicted", fontsize=9, color=INK)
-    axes.set_ylabel("true", fontsize=9, color=INK)
+    name_classes(axes, classes, font)
     for row, column in np.argwhere(change):
         value = int(change[row, column])
         colour = "white" if abs(value) > 0.6 * most else INK

@@ -126,11 +126,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], out: Path) -> Non
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 100))
     plain(axes)
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    axes.set_xticks(range(count), classes, rotation=90, fontsize=font, parse_math=False)
-    axes.set_yticks(range(count), classes, fontsize=font, parse_math=False)
-    axes.set_xlabel("predicted", fontsize=9, color=INK)
-    axes.set_ylabel("true", fontsize=9, color=INK)
+    name_classes(axes, classes, font)
     if count <= _MOST_COUNTED:
         for row, column in np.argwhere(matrix):
             colour = "white" if share[row, column] > 40 else INK
@@ -176,6 +172,15 @@ def draw_per_class(recall: np.ndarray, classes: Sequence[str], out: Path) -> Non
     axes.set_yticks(range(count), names, fontsize=7, parse_math=False)
     axes.set_xlabel("accuracy (%)", fontsize=8, color=INK)
     write_figure(figure, out)
+
+
+def name_classes(axes: Axes, classes: Sequence[str], font: float) -> None:
+    """Write the classes at both axes of a confusion matrix, true ones on rows, in letters of ``font`` points."""
+    axes.tick_params(length=0)
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=font, parse_math=False)
+    axes.set_yticks(range(len(classes)), classes, fontsize=font, parse_math=False)
+    axes.set_xlabel("predicted", fontsize=9, color=INK)
+    axes.set_ylabel("true", fontsize=9, color=INK)
 
 
 def plain(axes: Axes) -> None:
