@@ -15,9 +15,9 @@ from rich.table import Table
 from last import __version__
 from last.cli_bench import bench
 from last.cli_compare import compare, fuse
-from last.cli_data import Positive, assignments, data, plain_name, reporter
+from last.cli_data import Positive, assignments, data, network_name, plain_name, reporter
 from last.cli_look import bodies_in_words
-from last.config import Config, ConfigError, is_file, load_config
+from last.config import Config, ConfigError, load_config
 from last.progress import Interrupted
 from last.run import Run, Weights
 
@@ -88,8 +88,6 @@ class Settings:
         Raises:
             ConfigError: there is no such model.
         """
-        from last.models import canonical_name
-
         recipes = [item.partition("=")[2] for item in self.set or [] if item.startswith("training=")]
         chosen = {
             "model.name": self.model,
@@ -98,11 +96,8 @@ class Settings:
             "environment.name": self.env,
         }
         named = {key: plain_name(name) for key, name in chosen.items() if name}
-        if "model.name" in named and not is_file(named["model.name"]):
-            try:
-                named["model.name"] = canonical_name(named["model.name"])
-            except ValueError as error:
-                raise ConfigError(str(error)) from error
+        if "model.name" in named:
+            named["model.name"] = network_name(named["model.name"])
         return named
 
     def config(self) -> Config:

@@ -11,9 +11,8 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.table import Table
 
-from last.cli_data import Positive, assignments, plain_name, reporter
+from last.cli_data import Positive, assignments, network_name, plain_name, reporter
 from last.cli_look import bodies_in_words
-from last.config import ConfigError, is_file
 from last.files import write_text
 
 bench = App(name="bench", help="Compare networks on the same clips and the same machine.")
@@ -68,7 +67,7 @@ def accuracy(
     from last.bench.scoreboard import DATASETS, MODELS, boards, scoreboard
     from last.config import recipe_of
 
-    models = [_network(name) for name in models or MODELS]
+    models = [network_name(name) for name in models or MODELS]
     recipes = [plain_name(name) for name in recipes or (grid.OURS, grid.AUTHORS)]
     given = assignments(set or []) | ({} if epochs is None else {"training.epochs": str(epochs)})
     cells = grid.plan([plain_name(name) for name in datasets or DATASETS], models, recipes, seeds, protocol, env, given)
@@ -143,13 +142,13 @@ def speed(
     from last.recognizer import choose_device
     from last.skeleton import load_layout
 
-    chosen, reference = choose_device(device), _network(reference)
+    chosen, reference = choose_device(device), network_name(reference)
     counts = [cores() if count == "all" else count for count in threads or (1, "all")]
     if chosen.type == "cuda":
         counts = [max(counts)]
     torch.set_num_threads(max(counts))  # which the record of the machine tells
     cases, faults = plan(
-        [_network(name) for name in models or list_models()],
+        [network_name(name) for name in models or list_models()],
         runtimes or ["eager"],
         chosen,
         sorted(set(counts)),
@@ -183,14 +182,3 @@ def speed(
         table.add_row(row.model, row.runtime, row.phase, str(row.batch), str(row.threads), *numbers, against, peak)
     reporter.answer(table)
     reporter.answer(f"ratio: how many times as fast as {reference}")
-
-
-def _network(name: str) -> str:
-    from last.models import canonical_name
-
-    if is_file(name):
-        return name
-    try:
-        return canonical_name(name)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error

@@ -16,6 +16,22 @@ reporter = Reporter()
 Positive = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
+def network_name(name: str) -> str:
+    """The registered name of a network, which may be an alias; the path of a person's own file stays as it is.
+
+    Raises:
+        ConfigError: there is no such network.
+    """
+    from last.models import canonical_name
+
+    if is_file(name):
+        return name
+    try:
+        return canonical_name(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def plain_name(name: str) -> str:
     """The name of a configuration, in which hyphen and underscore are the same; a file's path stays as it is."""
     return name if is_file(name) else name.replace("-", "_")
