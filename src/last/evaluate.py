@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from last.data.batches import DeviceClips, Pipeline
+from last.data.feed import Feed, Resident
 from last.data.formats.arrays import load_npz
 from last.data.formats.source import Source
 from last.files import write_atomically
 
+BATCH = 64  # clips that are scored at once
 _BINS = 15  # of Guo et al. and of most who report calibration since
 
 
@@ -23,8 +25,8 @@ _BINS = 15  # of Guo et al. and of most who report calibration since
 def predict(
     model: nn.Module,
     pipeline: Pipeline,
-    clips: DeviceClips,
-    batch_size: int = 64,
+    clips: DeviceClips | Feed,
+    batch_size: int = BATCH,
     crops: int = 1,
     on_clips: Callable[[int], None] = lambda done: None,
 ) -> Tensor:
@@ -33,20 +35,21 @@ def predict(
     Args:
         model: takes streams and a body mask.
         pipeline: the one that the model was trained with.
-        clips: on the model's device.
+        clips: on the model's device, or on their way there.
         batch_size: clips at once.
         crops: 1 takes whole clips.
         on_clips: given the number of clips done.
     """
-    training = model.training
+    feed = Resident(clips) if isinstance(clips, DeviceClips) else clips
+    training, done, parts = model.training, 0, []
     model.eval()
-    parts = []
-    for index in torch.arange(len(clips), device=clips.rows.device).split(batch_size):
-        scores = [model(*pipeline.evaluate(clips, index, crop, crops)).float().softmax(1) for crop in range(crops)]
-        parts.append(torch.stack(scores).mean(0).cpu())
-        on_clips(int(index[-1]) + 1)
+    for there, places in feed.batches(torch.arange(len(feed)), batch_size):
+        scores = [model(*pipeline.evaluate(there, places, crop, crops)).float().softmax(1) for crop in range(crops)]
+        parts.append(torch.stack(scores).mean(0))
+        done += len(places)
+        on_clips(done)
     model.train(training)
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from last.constants import constant
 from last.skeleton import Layout
 
 Origin = Literal["first_frame", "each_frame", "stored"]
@@ -39,7 +40,7 @@ def velocity(x: Tensor) -> Tensor:
 
 def bone(x: Tensor, layout: Layout) -> Tensor:
     """x[v] - x[parent(v)], the root zero, (N, C, T, V, M)."""
-    return x - x.index_select(3, torch.tensor(layout.parents, device=x.device))
+    return x - x.index_select(3, constant(layout.parents, torch.long, x.device))
 
 
 def ends(x: Tensor, layout: Layout, name: str) -> tuple[Tensor, Tensor]:
@@ -60,7 +61,7 @@ def ends(x: Tensor, layout: Layout, name: str) -> tuple[Tensor, Tensor]:
     if name == "velocity":
         return x, torch.cat([x[:, :, 1:], x[:, :, -1:]], dim=2)
     if name == "bone":
-        return x, x.index_select(3, torch.tensor(layout.parents, device=x.device))
+        return x, x.index_select(3, constant(layout.parents, torch.long, x.device))
     return x, x
 
 

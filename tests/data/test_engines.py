@@ -46,6 +46,16 @@ def test_each_step_is_done_once_and_a_task_by_one_worker(tmp_path, workers):
         assert (str(os.getpid()) in processes) == (workers == 1)
 
 
+def test_threads_do_each_step_once_in_this_process(tmp_path):
+    tasks = [[f"{letter}{i}" for i in range(3)] for letter in "abcdefg"]
+    list(run(partial(note, tmp_path), tasks, 3, "threads"))
+    for task in tasks:
+        lines = (tmp_path / task[0][0]).read_text().splitlines()
+        assert lines == [f"{os.getpid()} {step}" for step in task]
+    with pytest.raises(ValueError, match=r"step [ab] is wrong"):
+        list(run(fail, ["a", "b"], 2, "threads"))
+
+
 def test_no_task_is_no_work():
     assert list(run(fail, [], 2)) == []
 

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from last.config import TrainingConfig
+from last.constants import constant
 from last.skeleton import Layout
 
 
@@ -71,11 +72,11 @@ def augment(
         seen = None if seen is None else torch.where(chosen, seen.flip(2), seen)
     if settings.flip_sides:
         chosen = _chosen(x, settings.flip_sides, generator)
-        other_side = list(layout.mirror)
-        mirrored = x[:, :, :, other_side].clone()
+        other_side = constant(layout.mirror, torch.long, x.device)
+        mirrored = x.index_select(3, other_side)
         mirrored[:, 0] = -mirrored[:, 0]
         x = torch.where(chosen, mirrored, x)
-        seen = None if seen is None else torch.where(chosen, seen[:, :, :, other_side], seen)
+        seen = None if seen is None else torch.where(chosen, seen.index_select(3, other_side), seen)
     return x, seen
 
 
@@ -90,7 +91,7 @@ def _linear_map(
     result = None
     rotation = settings.rotation if size == 3 else settings.rotation[2:]
     if any(rotation):
-        limits = torch.tensor([math.radians(angle) for angle in rotation], device=device)
+        limits = constant(tuple(map(math.radians, rotation)), torch.float32, device)
         result = rotation_matrices(uniform(len(rotation)) * limits)
     if settings.scale:
         scale = (1 + settings.scale * uniform(1, 1)) * torch.eye(size, device=device)

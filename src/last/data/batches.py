@@ -16,6 +16,7 @@ from last.config import ConfigError, DataConfig, ModelConfig
 from last.data.augment import Augmentation, augment
 from last.data.clip import Clip
 from last.data.normalise import AFTER_AUGMENTATION, BEFORE_AUGMENTATION, check_steps
+from last.data.rows import load_rows
 from last.data.store import ClipStore, encode_confidence
 from last.skeleton import Layout
 from last.streams import KNOWN, STREAMS, Origin, ends, make
@@ -26,7 +27,7 @@ class DeviceClips:
     """Clips as they lie on the device: ragged, each at its true length.
 
     Attributes:
-        rows: joints, (R, V, C); the rows of a clip are body-major.
+        rows: joints, (R, V, C), float32 or float16; the rows of a clip are body-major.
         seen: how sure the data is of each joint, (R, V) uint8 as in the store; None where all were seen.
         offset: first row of each clip, (clips,).
         frames: true length of each clip, (clips,).
@@ -48,24 +49,21 @@ class DeviceClips:
 
     @classmethod
     def from_store(cls, store: ClipStore, indices: np.ndarray, device: torch.device | str) -> "DeviceClips":
-        """Copy the chosen clips of a store to the device."""
-        table = store.clips[indices]
-        lengths = table["frames"].astype(np.int64) * table["bodies"]
-        ends = np.cumsum(lengths)
+        """Copy the chosen clips of a store to the device, their joints in the store's own type.
 
-        def copied(array: np.ndarray, dtype: type) -> Tensor:
-            rows = np.empty((int(lengths.sum()), *array.shape[1:]), dtype=dtype)
-            for source, length, end in zip(table["offset"], lengths, ends, strict=True):
-                rows[end - length : end] = array[source : source + length]
-            return torch.from_numpy(rows).to(device)
+        Raises:
+            StoreError: the disk fails.
+        """
+        table = store.clips[indices]
+        counts = table["frames"].astype(np.int64) * table["bodies"]
 
         def tensor(values: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(device)
 
         return cls(
-            rows=copied(store.joints, np.float32),
-            seen=None if store.confidence is None else copied(store.confidence, np.uint8),
-            offset=tensor(ends - lengths),
+            rows=load_rows(store.joints, table["offset"], counts, device),
+            seen=None if store.confidence is None else load_rows(store.confidence, table["offset"], counts, device),
+            offset=tensor(np.cumsum(counts) - counts),
             frames=tensor(table["frames"]),
             bodies=tensor(table["bodies"]),
             labels=tensor(table["label"]),
@@ -113,8 +111,9 @@ class DeviceClips:
         low = times.floor().long().unsqueeze(2)  # (N, T, 1)
         high = torch.minimum(low + 1, frames - 1)
         weight = (times.unsqueeze(2) - low)[..., None, None]
-        x = torch.lerp(self.rows[start + low], self.rows[start + high], weight)  # (N, T, M, V, C)
-        x = x * mask[:, None, :, None, None]
+        x = torch.lerp(self._at(start + low), self._at(start + high), weight)  # (N, T, M, V, C)
+        if bodies > 1:  # every clip has a first body
+            x = x * mask[:, None, :, None, None]
         return x.permute(0, 4, 1, 3, 2).contiguous(), mask
 
     def gather_seen(self, index: Tensor, times: Tensor, bodies: int) -> Tensor:
@@ -130,11 +129,17 @@ class DeviceClips:
             codes = self.seen[rows].float()
         return (codes * mask[:, None, :, None]).permute(0, 1, 3, 2).unsqueeze(1).contiguous()
 
+    def _at(self, rows: Tensor) -> Tensor:
+        """Joints of the rows, (N, T, M), as float32, (N, T, M, V, C)."""
+        # index_select copies whole rows on a CPU, where indexing by a tensor goes number by number.
+        chosen = self.rows.index_select(0, rows.flatten())
+        return chosen.view(*rows.shape, *self.rows.shape[1:]).float()
+
     def _starts(self, index: Tensor, bodies: int) -> tuple[Tensor, Tensor]:
         """First row of each body, (N, 1, M), that of the first body for an absent one; and who is present, (N, M)."""
         body = torch.arange(bodies, device=index.device)
         mask = body < self.bodies[index][:, None]
-        body = torch.where(mask, body, 0)[:, None, :]
+        body = (body * mask)[:, None, :]
         return self.offset[index, None, None] + body * self.frames[index, None, None], mask
 
 
@@ -262,22 +267,25 @@ class Pipeline:
         self, clips: DeviceClips, index: Tensor, times: Tensor, generator: Generator | None
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Everything between sampling times and the network; a generator means augmentation."""
-        within = (times <= clips.frames[index, None] - 1)[:, None, :, None, None]
-        times = torch.minimum(times, clips.frames[index, None] - 1.0)
+        last = clips.frames[index, None] - 1.0
+        within = (times <= last)[:, None, :, None, None]
+        times = torch.minimum(times, last)
         bodies = self.max_bodies if self.pad_bodies else min(self.max_bodies, clips.most_bodies)
         x, mask = clips.gather(index, times, bodies)
         asks_seen = self.confidence or self.missing == "mask"
         seen = clips.gather_seen(index, times, bodies) if asks_seen else None
-        present = mask[:, None, None, None, :]
+        # Every clip has its first body, so that of one body there is nothing to blank.
+        present = mask[:, None, None, None, :] if bodies > 1 else None
         if self.origin != "stored":
             # Turns and scales are about the first body's root, not about the sensor.
-            x = (x - x[:, :, :1, self.layout.root, None, :1]) * present
+            x = x - x[:, :, :1, self.layout.root, None, :1]
+            x = x if present is None else x * present
         for step in self.normalise:
             if step in BEFORE_AUGMENTATION:
                 x = BEFORE_AUGMENTATION[step](x, mask, self.layout)
         if generator is not None:
             x, seen = augment(x, seen, self.layout, self.augmentation, generator)
-            x = x * present
+            x = x if present is None else x * present
         for step in self.normalise:
             if step in AFTER_AUGMENTATION:
                 x = AFTER_AUGMENTATION[step](x, mask, self.layout)

@@ -1,4 +1,4 @@
-"""What carries out a long list of tasks: this process, a pool of processes, or a Ray cluster.
+"""What carries out a long list of tasks: this process, a pool of processes or threads, or a Ray cluster.
 
 A task is a sequence of steps, which one worker does in order. All results lie on the disk.
 """
@@ -7,14 +7,14 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any, Literal, TypeVar
 
-Engine = Literal["processes", "ray"]
+Engine = Literal["processes", "threads", "ray"]
 Step = TypeVar("Step")
 Work = Callable[[Step], Any]
 
@@ -32,7 +32,8 @@ def run(
         work: done with each step; for more than one worker, a function that can be sent to another process.
         tasks: what is to be done.
         workers: how many tasks at a time; 0: one for each core that this process, or the cluster, may use.
-        engine: processes of this machine, or the cluster that ``ray.init`` finds (one of this machine if none).
+        engine: processes of this machine; threads of this process, which share its GPUs; or the cluster that
+            ``ray.init`` finds (one of this machine if none).
 
     Yields:
         Whenever a step may have been done, and each second.
@@ -45,6 +46,9 @@ def run(
         yield from _run_ray(work, tasks, workers)
         return
     workers = workers or cores()
+    if engine == "threads":
+        yield from _run_threads(work, tasks, workers)
+        return
     if workers > 1 and len(tasks) > 1:
         yield from _run_processes(work, tasks, min(workers, len(tasks)))
         return
@@ -89,6 +93,20 @@ def _run_processes(work: Work[Step], tasks: Sequence[Sequence[Step]], workers: i
         held.close()
         pool.shutdown()
         watched.close()
+
+
+def _run_threads(work: Work[Step], tasks: Sequence[Sequence[Step]], workers: int) -> Iterator[None]:
+    with ThreadPoolExecutor(workers) as pool:
+        running = {pool.submit(_do, work, task) for task in tasks}
+        try:
+            while running:
+                done, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                yield
+        finally:
+            for future in running:
+                future.cancel()
 
 
 def _end_with(parent: Connection) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from last.config import ConfigError
+from last.constants import constant
 from last.skeleton import Layout
 
 
@@ -28,9 +29,13 @@ def torso(x: Tensor, mask: Tensor, layout: Layout) -> Tensor:
                 f"normalisation 'torso' needs a centre apart from the root, or shoulders and hips, and layout "
                 f"'{layout.name}' has neither; leave it out of data.normalise"
             )
-        trunk = first[..., list(shoulders)].mean(-1) - first[..., list(hips)].mean(-1)
+        trunk = _between(first, shoulders) - _between(first, hips)
     length = trunk.norm(dim=1).mean(1).clamp(min=1e-6)
     return x / length.view(-1, 1, 1, 1, 1)
+
+
+def _between(x: Tensor, pair: tuple[int, int]) -> Tensor:
+    return (x[..., pair[0]] + x[..., pair[1]]) / 2
 
 
 def minmax(x: Tensor, mask: Tensor, layout: Layout) -> Tensor:
@@ -56,10 +61,11 @@ def front(x: Tensor, mask: Tensor, layout: Layout) -> Tensor:
         )
     left, right = pair
     across = x[:, :, 0, right, 0] - x[:, :, 0, left, 0]
-    length = across[:, [0, 2]].norm(dim=1)
+    length = across.index_select(1, constant((0, 2), torch.long, x.device)).norm(dim=1)
     # Without shoulders to see (length 0) the clip stays as it is.
-    cos = torch.where(length > 1e-6, across[:, 0] / length.clamp(min=1e-6), 1.0).view(-1, 1, 1, 1)
-    sin = torch.where(length > 1e-6, across[:, 2] / length.clamp(min=1e-6), 0.0).view(-1, 1, 1, 1)
+    unseen = ~(length > 1e-6)
+    cos = (across[:, 0] / length.clamp(min=1e-6)).masked_fill(unseen, 1.0).view(-1, 1, 1, 1)
+    sin = (across[:, 2] / length.clamp(min=1e-6)).masked_fill(unseen, 0.0).view(-1, 1, 1, 1)
     return torch.stack([cos * x[:, 0] + sin * x[:, 2], x[:, 1], cos * x[:, 2] - sin * x[:, 0]], dim=1)
 
 
