@@ -9,6 +9,7 @@ import torch
 from last.config import Config, DataConfig, EnvironmentConfig, ModelConfig, TrainingConfig, with_overrides
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
+from last.data.feed import Resident
 from last.data.protocols import validation_split
 from last.recognizer import build_model
 from last.training.loop import Trainer
@@ -60,6 +61,9 @@ ELSEWHERE = {
     "data.protocol": "tests/test_workflow.py",
     "environment.data_root": "tests/test_workflow.py",
     "environment.runs_root": "tests/test_workflow.py",
+    "environment.clips": "tests/data/test_feed.py",
+    "environment.kernels": "tests/kernels/test_cpu_kernels.py",
+    "environment.step": "tests/training/test_captured.py",
     "environment.workers": "tests/data/test_prepare.py",
     "environment.name": "a name",
     "training.recipe": "a name",
@@ -76,7 +80,7 @@ def trained(config, layout, clips, tmp_path):
     pipeline = Pipeline.from_config(config.data, config.model, layout, Augmentation.from_config(config.training))
     torch.manual_seed(config.training.seed)
     model = build_model(config, 2, layout)
-    trainer = Trainer(model, pipeline, clips, config.training, torch.device("cpu"), config.environment.batch_size)
+    trainer = Trainer(model, pipeline, Resident(clips), config.training, config.environment.batch_size)
     trainer.fit(tmp_path / "c.pt", lambda row: None)
     return torch.cat([value.flatten().float() for value in trainer.averaged.state_dict().values()])
 

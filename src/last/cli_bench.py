@@ -53,7 +53,7 @@ def accuracy(
         env: machine: local, kaggle or gcp; detected where not given.
         epochs: passes over the training clips, in place of each recipe's own.
         set: any other setting of all runs, as section.key=value.
-        jobs: runs at a time; one a GPU, or as many as there are cores for, where not given.
+        jobs: runs at a time, on each GPU where there are some; as many as suit the machine where not given.
         threads: of each run.
         device: auto, cpu, cuda (all GPUs) or cuda:N.
         engine: processes of this machine, or a Ray cluster.
@@ -80,7 +80,7 @@ def accuracy(
             reporter.answer(cell.command)
         reporter.say(f"{len(waiting)} of {len(cells)} runs are to be made")
         return 0
-    jobs = jobs or (0 if engine == "ray" else grid.default_jobs(device, threads))
+    jobs = jobs or (0 if engine == "ray" else grid.default_jobs(cells, device, threads))
     try:
         failed = grid.run(cells, jobs, threads, device, engine, results, reporter)
     finally:  # a grid that was stopped is a table already
@@ -119,7 +119,9 @@ def speed(
 
     Args:
         models: which; all where not given.
-        runtimes: eager, compiled (torch.compile, a minute or more for each network and shape); eager where not given.
+        runtimes: eager, fused (the kernels of LAST-E), compiled (torch.compile, a minute or more for each network and
+            shape); on a GPU also graph, fused_graph (the step captured), compiled_half, fused_graph_half (in bfloat16);
+            eager and fused where not given.
         layout: the skeleton.
         frames: of the clips.
         bodies: in each clip.
@@ -149,7 +151,7 @@ def speed(
     torch.set_num_threads(max(counts))  # which the record of the machine tells
     cases, faults = plan(
         [network_name(name) for name in models or list_models()],
-        runtimes or ["eager"],
+        runtimes or ["eager", "fused"],
         chosen,
         sorted(set(counts)),
         sorted(set(batch or (1, 64 if chosen.type == "cuda" else 8))),

@@ -27,6 +27,10 @@ _MAX_YAML = 50_000  # characters; half a second's work
 _MAX_BRACKETS = 1000  # PyYAML takes the square of the time over nested ones
 
 
+StepMode = Literal["auto", "eager", "graph"]
+KernelMode = Literal["auto", "fused", "plain"]
+
+
 class ConfigError(ValueError):
     """A setting that does not exist, has the wrong type, or contradicts another."""
 
@@ -108,6 +112,9 @@ class EnvironmentConfig:
     runs_root: str = "runs"
     workers: int = 0  # processes that prepare data; 0: one for each core at hand
     batch_size: int | None = None  # a recipe's larger batch is reached by accumulation
+    clips: Literal["auto", "device", "windows"] = "auto"  # all at once on the device, or brought there by windows
+    kernels: KernelMode = "auto"  # LAST-E's layers by fused kernels where there are some, always, or never
+    step: StepMode = "auto"  # of a training: captured as a CUDA graph where it can be, never, or always
 
 
 @dataclass(frozen=True)

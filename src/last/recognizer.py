@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from last.config import Config, ConfigError, DataConfig, from_dict
+from last.config import Config, ConfigError, DataConfig, KernelMode, from_dict
 from last.data.batches import DeviceClips, Pipeline
 from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
 from last.data.formats import Reading
 from last.data.formats.columns import joints_alone
 from last.evaluate import predict
+from last.kernels import accelerate
 from last.models import Network, create_model, settings_of
 from last.skeleton import Layout, layout_from_dict
 from last.training.checkpoint import CheckpointError, load_weights, read_weights
@@ -83,6 +84,7 @@ class Recognizer:
     Args:
         path: a run's folder, or a .safetensors file from one.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        kernels: see :func:`last.kernels.accelerate`.
 
     Attributes:
         model: the network, in evaluation mode.
@@ -93,10 +95,10 @@ class Recognizer:
 
     Raises:
         CheckpointError: there are no weights, or they are damaged.
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, or there are no fused kernels where they are insisted on.
     """
 
-    def __init__(self, path: Path | str, device: str | torch.device = "auto"):
+    def __init__(self, path: Path | str, device: str | torch.device = "auto", kernels: KernelMode = "auto"):
         path = Path(path)
         weights = path / "last.safetensors" if path.is_dir() else path
         if not weights.is_file():
@@ -116,6 +118,7 @@ class Recognizer:
         self.model = build_model(config, len(self.classes), self.layout)
         load_weights(self.model, tensors, str(weights))
         self.model.to(self.device).eval()
+        accelerate(self.model, self.device, kernels)
         self.pipeline = Pipeline.from_config(config.data, config.model, self.layout)
         self.data: DataConfig = config.data
 

@@ -31,7 +31,15 @@ Weights = Literal["last", "best"]
 
 
 # Settings that may change without changing what a run is.
-MOVABLE = {"data.path", "environment.data_root", "environment.runs_root", "environment.workers"}
+MOVABLE = {
+    "data.path",
+    "environment.data_root",
+    "environment.runs_root",
+    "environment.workers",
+    "environment.clips",
+    "environment.kernels",
+    "environment.step",
+}
 
 
 class RunError(ValueError):

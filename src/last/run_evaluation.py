@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from last.config import ConfigError
-from last.data.batches import DeviceClips
 from last.data.datasets import open_store
+from last.data.feed import choose_feed
 from last.data.protocols import copied_from_training, split
-from last.evaluate import Metrics, Scores, measure, predict
+from last.evaluate import BATCH, Metrics, Scores, measure, predict
 from last.models.cost import count_parameters
 from last.progress import Reporter
 from last.recognizer import Recognizer
@@ -63,7 +63,7 @@ def evaluate(
             f"{run.path} has no best weights: its recipe sets training.validation to {config.training.validation:g}, "
             "and they are chosen on a validation part; leave out --weights, or train with --set training.validation=0.1"
         )
-    recognizer = Recognizer(run.weights(weights), device)
+    recognizer = Recognizer(run.weights(weights), device, config.environment.kernels)
     if (recognizer.layout, recognizer.classes) != (store.layout, store.classes):
         raise CheckpointError(
             f"{run.weights(weights)} was trained on layout '{recognizer.layout.name}' with {len(recognizer.classes)} "
@@ -77,15 +77,15 @@ def evaluate(
         )
     history, made_by = run.history(), run.provenance()  # before anything long, since they may be damaged
     train_part, test_part = split(store, config.data.protocol, config.data.name)
-    clips = DeviceClips.from_store(store, test_part, device)
-    with reporter.bar("evaluating", len(clips)) as advance:
-        probabilities = predict(recognizer.model, recognizer.pipeline, clips, crops=crops, on_clips=advance)
+    feed = choose_feed(store, test_part, device, BATCH, config.environment.clips)
+    with reporter.bar("evaluating", len(feed)) as advance:
+        probabilities = predict(recognizer.model, recognizer.pipeline, feed, crops=crops, on_clips=advance)
     table = store.clips[test_part]
     scores = Scores(table["name"], table["label"].astype(np.int64), probabilities.numpy(), store.classes)
     metrics = scores.measure()
     # Copies of training clips in a test part flatter every number on it.
     fresh = torch.from_numpy(~copied_from_training(store, train_part, test_part))
-    without_copies = measure(probabilities[fresh], clips.labels.cpu()[fresh]).top1 if fresh.any() else None
+    without_copies = measure(probabilities[fresh], feed.labels[fresh]).top1 if fresh.any() else None
     result = {
         # What others trained stands apart from what was trained here.
         "kind": "published" if "published" in made_by else "accuracy",

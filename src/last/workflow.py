@@ -1,6 +1,7 @@
 """What the commands do: begin a run or resume it, train it to its end, adopt the weights of others."""
 
 import hashlib
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import datetime
@@ -14,10 +15,12 @@ from torch import nn
 from last import provenance
 from last.config import Config
 from last.data.augment import Augmentation
-from last.data.batches import DeviceClips, Pipeline
+from last.data.batches import Pipeline
 from last.data.datasets import load_dataset, open_store
+from last.data.feed import Feed, choose_feed
 from last.data.protocols import split, validation_split
-from last.evaluate import measure, predict
+from last.evaluate import BATCH, measure, predict
+from last.kernels import accelerate
 from last.models.cost import count_parameters
 from last.models.published import load_published
 from last.progress import Interrupted, Reporter, stop_on_signal
@@ -27,6 +30,10 @@ from last.run_evaluation import Evaluation, evaluate
 from last.training.checkpoint import save_weights
 from last.training.loop import Trainer
 from last.training.optim import warmup_epochs
+from last.training.randomness import ALONE
+
+# Drawing a report is work for one thread at a time: what draws shares its fonts.
+_EVALUATING = threading.Lock()
 
 
 def begin(config: Config, name: str | None, device: torch.device, command: str) -> Run:
@@ -131,23 +138,20 @@ def train(
     train_part, test_part = split(store, config.data.protocol, config.data.name)
     rng = np.random.default_rng(config.training.seed)
     train_part, validation_part = validation_split(store.clips, train_part, config.training.validation, rng)
-    clips = DeviceClips.from_store(store, train_part, device)
-    validation = DeviceClips.from_store(store, validation_part, device) if len(validation_part) else None
+    machine, recipe = config.environment, config.training
+    feed = choose_feed(store, train_part, device, recipe.batch_size * recipe.accumulate, machine.clips)
+    validation = None
+    if len(validation_part):
+        validation = choose_feed(store, validation_part, device, BATCH, machine.clips)
 
     augmentation = Augmentation.from_config(config.training)
     pipeline = Pipeline.from_config(config.data, config.model, store.layout, augmentation)
-    torch.manual_seed(config.training.seed)
-    model = build_model(config, len(store.classes), store.layout).to(device)
+    with ALONE:
+        torch.manual_seed(recipe.seed)
+        model = build_model(config, len(store.classes), store.layout).to(device)
+    kernels = accelerate(model, device, machine.kernels)
     names = store.clips["name"][train_part]
-    trainer = Trainer(
-        model,
-        pipeline,
-        clips,
-        config.training,
-        device,
-        config.environment.batch_size,
-        lambda i: names[i].decode(),
-    )
+    trainer = Trainer(model, pipeline, feed, recipe, machine.batch_size, lambda i: names[i].decode(), machine.step)
     if resumed and run.checkpoint.exists():
         trainer.load(run.checkpoint)
     elif resumed:
@@ -155,8 +159,9 @@ def train(
     reporter.say(
         f"{config.model.name}, {count_parameters(model):,} parameters; {config.data.name} {config.data.protocol}: "
         f"{len(train_part)} clips to train, {len(validation_part)} to validate, {len(test_part)} to test; "
-        f"{provenance.hardware(device)}, {trainer.precision.note}; run {run.path}"
+        f"{provenance.hardware(device)}, {trainer.unit.precision.note}; run {run.path}"
     )
+    reporter.say(f"{feed.note}; {kernels}; {trainer.note}")
     if trainer.progress.epoch == config.training.epochs:
         reporter.say(f"{run.path} is trained to its last epoch, {config.training.epochs}; it is evaluated again")
     elif warmup_epochs(config.training) < config.training.warmup_epochs:
@@ -173,21 +178,24 @@ def train(
             f"stopped in epoch {trainer.progress.epoch + 1} after {trainer.progress.step} of its "
             f"{trainer.steps_per_epoch} steps; go on with: last train --resume {run.path}"
         ) from None
-    return evaluate(run, device, reporter)
+    if feed.waited >= 1:
+        reporter.say(f"training waited {feed.waited:.0f} s for the disk")
+    with _EVALUATING:
+        return evaluate(run, device, reporter)
 
 
 def _fit(
     run: Run,
     trainer: Trainer,
     pipeline: Pipeline,
-    validation: DeviceClips | None,
+    validation: Feed | None,
     description: dict[str, Any],
     reporter: Reporter,
     stop: Callable[[], bool] | None,
 ) -> None:
     from torch.utils.tensorboard import SummaryWriter  # takes a second to import, so only where it is needed
 
-    epochs = trainer.config.epochs
+    epochs, note = trainer.config.epochs, trainer.note
 
     def validate(model: nn.Module) -> dict[str, float]:
         assert validation is not None
@@ -195,6 +203,10 @@ def _fit(
         return {"loss": metrics.loss, "top1": metrics.top1}
 
     def on_epoch(row: dict[str, float]) -> None:
+        nonlocal note
+        if note != trainer.note:
+            note = trainer.note
+            reporter.say(note)
         run.write_history(trainer.progress.history)
         for key, value in row.items():
             board.add_scalar(key.replace("_", "/", 1), value, int(row["epoch"]))

@@ -15,6 +15,7 @@ from last.bench.grid import default_jobs, plan, run
 from last.config import ConfigError, with_overrides
 from last.data.engines import cores
 from last.progress import Interrupted, Reporter
+from last.training.checkpoint import read_weights
 from last.workflow import begin
 
 QUIET = Reporter(quiet=True)
@@ -101,9 +102,36 @@ def test_a_grid_of_nothing_is_refused():
 
 
 def test_as_many_runs_as_there_are_cores_for():
-    assert default_jobs("cpu", 1) == cores()
-    assert default_jobs("cpu", 1000) == 1
-    assert default_jobs("cuda:1", 4) == 1
+    assert default_jobs([], "cpu", 1) == cores()
+    assert default_jobs([], "cpu", 1000) == 1
+
+
+def test_small_networks_share_a_gpu_as_far_as_its_memory_goes(monkeypatch):
+    small, large = (plan(["nw_ucla"], [name], ["ours"], 1) for name in (NANO, "last_v2_small"))
+    gib = 80
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (gib << 30, 80 << 30))
+    assert default_jobs(small, "cuda:1", 4) == 8
+    assert default_jobs(small + large, "cuda:1", 4) == 1
+    gib = 20
+    assert default_jobs(small, "cuda:1", 4) == 2
+    gib = 3
+    assert default_jobs(small, "cuda:1", 4) == 1
+
+
+def test_runs_side_by_side_in_threads_are_those_of_one_after_another(tiny, tmp_path, monkeypatch):
+    # Without dropout, which on the CPU draws from one generator for all threads.
+    def planned(folder, seeds):
+        given = tiny | {"model.dropout": 0.0, "environment.runs_root": str(tmp_path / folder)}
+        return plan(["nw_ucla"], ["efficientgcn_b0"], ["ours"], seeds, overrides=given)
+
+    alone, (*together, gone) = planned("alone", 2), planned("together", 3)
+    assert make(alone, tmp_path / "alone") == {}
+    gone = replace(gone, config=with_overrides(gone.config, {"data.path": str(tmp_path / "gone")}))
+    monkeypatch.setattr("last.bench.grid._gpus", lambda device: 1)  # which is when threads are taken
+    assert list(make([*together, gone], tmp_path / "together", jobs=3)) == [gone.name]
+    for one, other in zip(alone, together, strict=True):
+        weights, same = (read_weights(cell.folder / "last.safetensors")[0] for cell in (one, other))
+        assert all(torch.equal(value, same[name]) for name, value in weights.items())
 
 
 def test_runs_are_made_once_and_copied_to_the_results(tiny, tmp_path):
@@ -166,7 +194,9 @@ def test_a_defect_in_one_network_does_not_lose_the_night(tiny, tmp_path, monkeyp
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signal")
-def test_a_stopped_run_goes_on_at_its_step(tiny, tmp_path):
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_stopped_run_goes_on_at_its_step(tiny, tmp_path, monkeypatch, gpus):
+    monkeypatch.setattr("last.bench.grid._gpus", lambda device: gpus)
     cells = plan(["nw_ucla"], [NANO], ["ours"], 2, overrides=tiny | {"training.epochs": 8, "training.batch_size": 16})
     checkpoint = cells[0].folder / "checkpoint.pt"
 

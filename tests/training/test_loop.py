@@ -9,6 +9,7 @@ import last
 from last.config import TrainingConfig
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
+from last.data.feed import Resident
 from last.evaluate import measure, predict
 from last.progress import Interrupted
 from last.training.checkpoint import CheckpointError, save_checkpoint
@@ -31,7 +32,7 @@ def make_trainer(layout, clips, dropout=0.3, largest_batch=None, **changes):
     torch.manual_seed(config.seed)
     model = last.create_model("last_e_nano", 2, layout, dropout=dropout)
     pipeline = Pipeline(layout, frames=8, augmentation=Augmentation.from_config(config))
-    return Trainer(model, pipeline, clips, config, CPU, largest_batch, lambda i: f"clip{i:02d}")
+    return Trainer(model, pipeline, Resident(clips), config, largest_batch, lambda i: f"clip{i:02d}")
 
 
 @pytest.fixture
@@ -122,11 +123,12 @@ def test_accumulation_equals_the_large_batch(build, device_clips, class_weights)
         changes = {"batch_size": 7, "clip_norm": None, "class_weights": class_weights}
         trainer = build(clips, **PLAIN, largest_batch=largest, **changes)
         trainer.model.eval()
-        loss, correct = trainer.step(torch.arange(7))
+        trainer.step(clips, torch.arange(7))
         gradients.append([p.grad.clone() for p in trainer.model.parameters()])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, parts, atol=1e-6, rtol=1e-4)
-    assert loss.isfinite() and 0 <= correct <= 7
+        losses, total, correct = trainer.unit.read(0, 1)
+        assert total == pytest.approx(7 * losses[0]) and correct in range(8)
 
 
 def test_accumulate_takes_several_batches_a_step(build):
@@ -136,16 +138,16 @@ def test_accumulate_takes_several_batches_a_step(build):
 
 def test_class_weights_weigh_rare_classes_more(build, device_clips):
     clips = relabelled(device_clips, [0] * 12 + [1] * 4)
-    weights = build(clips, class_weights="balanced").class_weights
+    weights = build(clips, class_weights="balanced").unit.class_weights
     assert weights[1] / weights[0] == pytest.approx(3)
     assert weights[clips.labels].mean().item() == pytest.approx(1)
-    assert build().class_weights is None
+    assert build().unit.class_weights is None
 
 
-def test_clipping_bounds_the_gradient(build):
+def test_clipping_bounds_the_gradient(build, device_clips):
     trainer = build(clip_norm=0.01)
     trainer.model.train()
-    trainer.step(torch.arange(4))
+    trainer.step(device_clips, torch.arange(4))
     norm = math.sqrt(sum(p.grad.square().sum().item() for p in trainer.model.parameters()))
     assert norm == pytest.approx(0.01, rel=1e-3)
 

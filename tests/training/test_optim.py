@@ -1,9 +1,17 @@
 import pytest
+import torch
 from torch import nn
 
 import last
 from last.config import TrainingConfig
-from last.training.optim import build_ema, build_optimizer, build_schedule, decayed_names, warmup_epochs
+from last.training.optim import (
+    MovingAverage,
+    average_weight,
+    build_optimizer,
+    decayed_names,
+    learning_rate,
+    warmup_epochs,
+)
 
 
 @pytest.mark.parametrize("name", last.list_models())
@@ -34,14 +42,7 @@ def test_every_parameter_decays_on_request():
 def rates(**settings):
     """The learning rate before each step of a training of one step an epoch, and after the last."""
     config = TrainingConfig(**settings)
-    optimizer = build_optimizer(nn.Linear(1, 1), config)
-    schedule = build_schedule(optimizer, config, steps_per_epoch=1)
-    values = []
-    for _ in range(config.epochs):
-        values.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    return [*values, optimizer.param_groups[0]["lr"]]
+    return [learning_rate(config, 1, step) for step in range(config.epochs + 1)]
 
 
 def test_the_schedule_warms_up_then_follows_a_cosine():
@@ -85,13 +86,24 @@ def test_adam_by_hand():
 
 def test_ema_by_hand():
     model = nn.BatchNorm1d(1)
-    ema = build_ema(model, 0.5)
+    ema = MovingAverage(model)
     expected = None
     for step, value in enumerate((1.0, 2.0, 4.0)):
         nn.init.constant_(model.weight, value)
         model.running_mean.fill_(10 * value)
-        ema.update_parameters(model)
+        model.num_batches_tracked.fill_(step)
+        ema.update(torch.tensor(average_weight(0.5, step)))
         decay = min(0.5, (1 + step) / (10 + step))
         expected = value if expected is None else decay * expected + (1 - decay) * value
     assert ema.module.weight.item() == pytest.approx(expected)
     assert ema.module.running_mean.item() == pytest.approx(10 * expected)
+    assert ema.module.num_batches_tracked == 2
+    assert model.weight.item() == 4
+
+
+def test_the_average_leaves_what_does_not_change_as_it_is():
+    model = nn.Linear(3, 3)
+    ema = MovingAverage(model)
+    for step in range(50):
+        ema.update(average_weight(0.9, step))
+    assert torch.equal(ema.module.weight, model.weight)

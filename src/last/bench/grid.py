@@ -3,9 +3,11 @@
 import itertools
 import json
 import multiprocessing
+import re
 import shlex
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,12 +23,16 @@ from last.config import Config, ConfigError, load_config, recipe_of, with_overri
 from last.data import engines
 from last.data.datasets import load_dataset
 from last.files import write_text
+from last.models.cost import count_parameters
 from last.progress import Interrupted, Reporter, stop_on_signal
-from last.recognizer import choose_device
+from last.recognizer import build_model, choose_device
 from last.run import MOVABLE, Run, RunError, require_same_settings, result_name
+from last.skeleton import load_layout
 
 OURS, AUTHORS = "ours", "authors"  # recipes, by whose they are
 STOP = "stop"  # a file
+# What runs side by side on a GPU: so many, of networks below so many parameters, with so many bytes for each.
+_SIDE_BY_SIDE, _SMALL, _RUN_BYTES = 8, 1_000_000, 8 << 30
 
 
 @dataclass(frozen=True)
@@ -146,9 +152,33 @@ def _protocols(dataset: str, default: str) -> list[str]:
     return [name for name in load_dataset(dataset).protocols if board_of(name) == FOLDS]
 
 
-def default_jobs(device: str, threads: int) -> int:
-    """How many trainings fit this machine side by side: one a GPU, or as many as have threads of their own."""
-    return _gpus(device) or max(1, engines.cores() // threads)
+def default_jobs(cells: Sequence[Cell], device: str, threads: int) -> int:
+    """How many of these runs to make side by side: as many as have threads of their own, or on each GPU.
+
+    A small network leaves most of a GPU idle, so there eight of them share it, or as many as its memory has 8 GiB for;
+    of larger ones one alone.
+
+    Args:
+        cells: the runs.
+        device: as for :func:`run`.
+        threads: of each.
+    """
+    gpus = _gpus(device)
+    if not gpus:
+        return max(1, engines.cores() // threads)
+    if any(size >= _SMALL for size in _sizes(cells)):
+        return 1
+    places = [torch.device(device)] if ":" in device else [torch.device("cuda", i) for i in range(gpus)]
+    free = min(torch.cuda.mem_get_info(place)[0] for place in places)
+    return max(1, min(_SIDE_BY_SIDE, free // _RUN_BYTES))
+
+
+def _sizes(cells: Sequence[Cell]) -> Iterator[int]:
+    """Parameters of each network of a grid, with NTU's joints and classes."""
+    layout = load_layout("ntu")
+    for config in {cell.config.model: cell.config for cell in cells}.values():
+        with torch.device("meta"):
+            yield count_parameters(build_model(config, 60, layout))
 
 
 def run(
@@ -166,10 +196,11 @@ def run(
 
     Args:
         cells: the runs.
-        jobs: how many at a time; 0 with Ray: as many as the cluster has cores.
+        jobs: how many at a time, on each GPU where there are some; 0 with Ray: as many as the cluster has cores.
         threads: of each.
         device: ``auto``, ``cpu``, ``cuda`` (all GPUs, in turn) or ``cuda:N``.
-        engine: processes of this machine, or a Ray cluster that sees the same folders.
+        engine: processes of this machine, in whose place threads share its GPUs, or a Ray cluster that sees the same
+            folders.
         results: folder.
         reporter: says what happens.
 
@@ -194,6 +225,9 @@ def run(
     total = len(waiting)
     done = len(cells) - total - len(failed)
     refused = f", {len(failed)} refused" if failed else ""
+    if engine == "processes" and (gpus := _gpus(device)):
+        # Threads share a GPU's context, and so fill each other's gaps, as processes cannot.
+        engine, jobs = "threads", jobs * gpus
     reporter.say(f"{len(cells)} runs: {done} done, {total} to do{refused}, {jobs or 'as many as fit'} at a time")
     if not waiting:
         return failed
@@ -261,7 +295,8 @@ def _gpus(device: str) -> int:
 
 
 def _place(device: str) -> str:
-    """The device of this worker: workers are numbered by their names, and take the GPUs in turn."""
-    number = multiprocessing.current_process().name.rpartition("-")[2]
+    """The device of this worker: processes and threads are numbered by their names, and take the GPUs in turn."""
+    names = multiprocessing.current_process().name, threading.current_thread().name
+    number = next((int(found[0]) for name in names if (found := re.search(r"\d+$", name))), None)
     gpus = _gpus(device)
-    return f"cuda:{int(number) % gpus}" if number.isdecimal() and gpus > 1 else device
+    return device if number is None or gpus < 2 else f"cuda:{number % gpus}"

@@ -1,5 +1,6 @@
 """How long networks take, all of them in turns in one process, so that whatever slows the machine slows all alike."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ class Speed:
 
     Attributes:
         model: registered name.
-        runtime: ``eager`` or ``compiled``.
+        runtime: one of :data:`~last.bench.workload.RUNTIMES`.
         device: such as ``cpu``.
         threads: of PyTorch on the CPU.
         batch: clips a call.
@@ -70,27 +71,30 @@ def plan(
     """Lay out what is timed: each network under each runtime; training with the largest batch and all threads alone.
 
     Returns:
-        The cases, and a sentence for each runtime that is left out.
+        The cases, and a sentence for each runtime that is left out, with the networks that it is left out for.
 
     Raises:
         ConfigError: there is no such runtime.
     """
     if unknown := sorted(set(runtimes) - set(RUNTIMES)):
         raise ConfigError(f"no runtime {', '.join(unknown)}; there are: {', '.join(RUNTIMES)}")
-    faults = {name: RUNTIMES[name].fault(device) for name in runtimes}
+    faults: dict[str, list[str]] = {}
     shapes: list[tuple[Phase, int, int]] = []
     if "infer" in phases:
         shapes += [("infer", batch, count) for batch in batches for count in threads]
     if "train" in phases:
         shapes.append(("train", max(batches), max(threads)))
-    cases = [
-        Case(model, runtime, str(device), count, batch, phase, layout, frames, bodies, classes)
-        for model in models
-        for runtime in runtimes
-        for phase, batch, count in shapes
-        if faults[runtime] is None and (phase == "infer" or RUNTIMES[runtime].trains)
-    ]
-    return cases, [fault for fault in faults.values() if fault]
+    cases = []
+    for model, runtime in itertools.product(models, runtimes):
+        if fault := RUNTIMES[runtime].fault(model, device):
+            faults.setdefault(f"'{runtime}' is left out for {{}}: {fault}", []).append(model)
+            continue
+        cases += [
+            Case(model, runtime, str(device), count, batch, phase, layout, frames, bodies, classes)
+            for phase, batch, count in shapes
+            if phase == "train" or RUNTIMES[runtime].step == "eager"
+        ]
+    return cases, [sentence.format(", ".join(names)) for sentence, names in faults.items()]
 
 
 def measure(cases: Sequence[Case], rounds: int, generator: torch.Generator, reporter: Reporter) -> list[Speed]:

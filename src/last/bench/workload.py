@@ -5,20 +5,23 @@ Shapes: N batch, T frames, V joints, M bodies.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from last.config import Config, load_config
+from last.config import Config, KernelMode, StepMode, load_config
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.clip import Clip
+from last.data.feed import Resident
+from last.kernels import accelerate, kernel_fault
 from last.models import Network
 from last.recognizer import build_model
 from last.skeleton import Layout
 from last.training.loop import Trainer
+from last.training.precision import Precision
 
 Phase = Literal["infer", "train"]
 
@@ -57,38 +60,44 @@ class Runtime:
     """A way to run a network.
 
     Attributes:
-        start: makes it ready; what it returns is called as the network is.
-        trains: whether ``start`` changes the network itself, so that a training can use it.
-        fault: why this machine does not have it, in a sentence, or None where it does.
-        compiles: whether the first call needs memory of its own for that.
+        kernels: of :func:`last.kernels.accelerate`.
+        step: of a training; a captured one has no other use.
+        half: mixed precision, as ``--amp`` asks for.
+        compiles: by torch.compile, whose first call takes long, and memory of its own.
     """
 
-    start: Callable[[Network], Callable[..., Tensor]]
-    trains: bool
-    fault: Callable[[torch.device], str | None]
+    kernels: KernelMode = "plain"
+    step: StepMode = "eager"
+    half: bool = False
     compiles: bool = False
 
+    def fault(self, model: str, device: torch.device) -> str | None:
+        """Why a network cannot be run so on a device, in a sentence, or None where it can."""
+        if device.type != "cuda" and (self.half or self.step == "graph"):
+            return f"{'mixed precision' if self.half else 'a captured step'} needs a GPU, and the device is {device}"
+        if self.compiles:
+            return _compiler_fault(device)
+        return None if self.kernels == "plain" else kernel_fault(model, device)
 
-def _compiled(model: Network) -> Network:
-    # PyTorch gives up on compiling after eight networks, silently, since it takes them for forms of one function.
-    for limit in ("recompile_limit", "accumulated_recompile_limit"):
-        setattr(torch._dynamo.config, limit, 10_000)
-    model.compile(dynamic=False)
-    return model
 
-
+@cache
 def _compiler_fault(device: torch.device) -> str | None:
     try:
         torch.compile(torch.neg, dynamic=False)(torch.ones(2, device=device))
     except Exception as error:  # compilers fail in as many ways as there are compilers
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        return f"torch.compile does not work here, and 'compiled' is left out; it needs a C++ compiler ({reason})"
+        return f"torch.compile does not work here; it needs a C++ compiler ({reason})"
     return None
 
 
 RUNTIMES = {
-    "eager": Runtime(lambda model: model, trains=True, fault=lambda device: None),
-    "compiled": Runtime(_compiled, trains=True, fault=_compiler_fault, compiles=True),
+    "eager": Runtime(),
+    "fused": Runtime(kernels="fused"),
+    "compiled": Runtime(compiles=True),
+    "compiled_half": Runtime(compiles=True, half=True),
+    "graph": Runtime(step="graph"),
+    "fused_graph": Runtime(kernels="fused", step="graph"),
+    "fused_graph_half": Runtime(kernels="fused", step="graph", half=True),
 }
 
 
@@ -103,35 +112,60 @@ def prepare(case: Case) -> Callable[[], None]:
         RuntimeError: the device's memory is not enough.
     """
     device = torch.device(case.device)
-    config = _config(case)
-    torch.manual_seed(0)
-    model = build_model(config, case.classes, case.layout).to(device)
-    clips = DeviceClips.from_clips(_clips(case), device)
-    pipeline = Pipeline.from_config(config.data, config.model, case.layout, Augmentation.from_config(config.training))
-    index = torch.arange(case.batch, device=device)
-    runtime = RUNTIMES[case.runtime]
     if case.phase == "train":
-        runtime.start(model)
-        trainer = Trainer(model, pipeline, clips, config.training, device)
-        model.train()
+        step = training(case)
 
         def work() -> None:
-            trainer.step(index)
-            _finish(device)
+            step()
+            finish(device)
     else:
-        call = runtime.start(model.eval())
-        streams, mask = pipeline.evaluate(clips, index)
+        config = _config(case)
+        network = _network(case, config).eval()
+        pipeline = Pipeline.from_config(config.data, config.model, case.layout)
+        clips = DeviceClips.from_clips(_clips(case), device)
+        streams, mask = pipeline.evaluate(clips, torch.arange(case.batch, device=device))
+        precision = Precision.choose(RUNTIMES[case.runtime].half, device)
 
         @torch.inference_mode()
         def work() -> None:
-            call(streams, mask)
-            _finish(device)
+            with precision.autocast(device):
+                network(streams, mask)
+            finish(device)
 
     return work
 
 
+def training(case: Case) -> Callable[[], None]:
+    """Build a training; each call of the result asks for one of its steps, and does not wait for a GPU to take it.
+
+    Raises:
+        ValueError: the network does not suit the layout.
+        RuntimeError: the device's memory is not enough.
+    """
+    device, config = torch.device(case.device), _config(case)
+    network = _network(case, config).train()
+    clips = DeviceClips.from_clips(_clips(case), device)
+    pipeline = Pipeline.from_config(config.data, config.model, case.layout, Augmentation.from_config(config.training))
+    trainer = Trainer(network, pipeline, Resident(clips), config.training, step=RUNTIMES[case.runtime].step)
+    return partial(trainer.step, clips, torch.arange(case.batch, device=device))
+
+
+def _network(case: Case, config: Config) -> Network:
+    torch.manual_seed(0)
+    device, runtime = torch.device(case.device), RUNTIMES[case.runtime]
+    network = build_model(config, case.classes, case.layout).to(device)
+    accelerate(network, device, runtime.kernels)
+    if runtime.compiles:
+        # PyTorch gives up on compiling after eight networks, silently, since it takes them for forms of one function.
+        for limit in ("recompile_limit", "accumulated_recompile_limit"):
+            setattr(torch._dynamo.config, limit, 10_000)
+        network.compile(dynamic=False)
+    return network
+
+
 def _config(case: Case) -> Config:
     sizes = {"data.frames": case.frames, "data.max_bodies": case.bodies, "training.batch_size": case.batch}
+    sizes |= {"training.amp": RUNTIMES[case.runtime].half}
     recipe = "few_clips" if case.layout.dimensions == 3 else "pixels"
     return load_config(case.model, recipe=recipe, environment="local", overrides=sizes)
 
@@ -145,6 +179,7 @@ def _clips(case: Case) -> list[Clip]:
     return [Clip(x, f"clip{i}", case.layout.name, i % case.classes) for i, x in enumerate(joints)]
 
 
-def _finish(device: torch.device) -> None:
+def finish(device: torch.device) -> None:
+    """Wait until the device has done all that it was asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -6,25 +6,23 @@ Shapes: N batch.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from last.config import TrainingConfig
+from last.config import StepMode, TrainingConfig
 from last.data.batches import DeviceClips, Pipeline
+from last.data.feed import Feed
 from last.progress import Interrupted
-from last.training.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
-from last.training.optim import build_ema, build_optimizer, build_schedule
-from last.training.precision import Precision
-
-# On a GPU the loss is looked at this often, since looking makes the host wait.
-CHECK_EVERY = 50
+from last.training.captured import CapturedStep, why_eager, working_on
+from last.training.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from last.training.optim import learning_rate
+from last.training.randomness import ALONE
+from last.training.step import CHECK_EVERY, Step
 
 
 class TrainingError(RuntimeError):
@@ -60,47 +58,82 @@ class Trainer:
     """A network, its optimiser and its place in the schedule.
 
     Args:
-        model: on ``device``.
+        model: on the feed's device.
         pipeline: makes training batches.
-        clips: the training part, on ``device``.
+        feed: the training part, on its way to the device.
         config: the recipe.
-        device: where all of it happens.
         largest_batch: clips that the device holds at once; larger batches are accumulated.
-        clip_name: name of a clip by its place in ``clips``, for error messages.
+        clip_name: name of a clip by its place in ``feed``, for error messages.
+        step: ``graph`` captures the step, ``eager`` does not, ``auto`` does where it can be.
+
+    Raises:
+        TrainingError: the step is to be captured and cannot be.
     """
 
     def __init__(
         self,
         model: nn.Module,
         pipeline: Pipeline,
-        clips: DeviceClips,
+        feed: Feed,
         config: TrainingConfig,
-        device: torch.device,
         largest_batch: int | None = None,
         clip_name: Callable[[int], str] = str,
+        step: StepMode = "auto",
     ):
         self.model = model
         self.pipeline = pipeline
-        self.clips = clips
+        self.feed = feed
         self.config = config
-        self.device = device
-        self.micro_batch = min(config.batch_size, largest_batch or config.batch_size)
+        self.device = feed.device
         self.clip_name = clip_name
-        self.steps_per_epoch = math.ceil(len(clips) / (config.batch_size * config.accumulate))
-        self.optimizer = build_optimizer(model, config)
-        self.schedule = build_schedule(self.optimizer, config, self.steps_per_epoch)
-        self.ema = build_ema(model, config.ema) if config.ema else None
-        self.precision = Precision.choose(config.amp, device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision.dtype == torch.float16)
-        self.class_weights = self._class_weights()
-        self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.step_size = config.batch_size * config.accumulate
+        self.steps_per_epoch = math.ceil(len(feed) / self.step_size)
+        micro_batch = min(config.batch_size, largest_batch or config.batch_size)
+        weights = self._class_weights()
+        self.unit = Step(model, pipeline, config, self.steps_per_epoch, micro_batch, weights)
         self.progress = Progress()
-        torch.manual_seed(config.seed)  # dropout draws from torch's own generator
+        # Of its own, so that trainings side by side do not wait for each other, and since the default has no graphs.
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._mode: StepMode = step
+        self._captured = self._capture()
+        if self.device.type == "cpu":
+            with ALONE:
+                torch.manual_seed(config.seed)  # dropout draws from torch's own generator
 
     @property
     def averaged(self) -> nn.Module:
         """The network to report: the moving average where there is one."""
-        return self.model if self.ema is None else self.ema.module
+        return self.model if self.unit.average is None else self.unit.average.module
+
+    @property
+    def note(self) -> str:
+        """How steps are taken, and why, in one line; so far, since recording one may fail."""
+        if self._captured is not None and self._captured.fault is None:
+            return "each step is one CUDA graph"
+        fault = why_eager(self.unit, self.feed) if self._captured is None else self._captured.fault
+        why = "environment.step is eager" if self._mode == "eager" else fault
+        return f"steps are not captured, since {why}"
+
+    def _capture(self) -> CapturedStep | None:
+        if self._mode == "eager":
+            return None
+        fault = why_eager(self.unit, self.feed)
+        if fault and self._mode == "graph":
+            raise TrainingError(
+                f"environment.step is graph, and a step cannot be captured here, since {fault}; leave it at auto, "
+                "which captures where it can"
+            )
+        return None if fault else CapturedStep(self.unit, self.step_size)
+
+    def step(self, clips: DeviceClips, places: Tensor) -> None:
+        """Take one optimiser step; what it came to is read from ``unit``.
+
+        Args:
+            clips: on the device.
+            places: of the step's clips in them, (N,) int64 on the device.
+        """
+        with working_on(self._stream):
+            (self._captured or self.unit)(clips, places)
 
     def fit(
         self,
@@ -127,7 +160,8 @@ class Trainer:
         """
         while self.progress.epoch < self.config.epochs:
             try:
-                row = self._epoch(on_step, stop)
+                with working_on(self._stream):
+                    row = self._epoch(on_step, stop)
             except Interrupted:
                 self.save(checkpoint)
                 raise
@@ -147,99 +181,46 @@ class Trainer:
     def _epoch(self, on_step: Callable[[int], None], stop: Callable[[], bool]) -> dict[str, float]:
         progress, start = self.progress, time.perf_counter()
         self.model.train()
-        order = self._order(progress.epoch)
-        size = self.config.batch_size * self.config.accumulate
-        totals = torch.tensor([progress.loss, progress.correct], dtype=torch.float64, device=self.device)
-        losses: list[Tensor] = []
-        first_unchecked = progress.step
-
-        def settle() -> None:
-            """Bring the sums to the host, or stop if a loss since the last time was not finite."""
-            nonlocal first_unchecked
-            for step, loss in enumerate(torch.stack(losses).tolist() if losses else [], first_unchecked):
-                if not math.isfinite(loss):
-                    self._fail(order[step * size : (step + 1) * size], step)
-            losses.clear()
-            first_unchecked = progress.step
-            progress.loss, progress.correct = totals.tolist()
-
-        while progress.step < self.steps_per_epoch:
-            index = order[progress.step * size : (progress.step + 1) * size]
-            loss, correct = self.step(index)
-            totals += torch.stack([loss * len(index), correct])
-            losses.append(loss)
+        order = self.feed.order(Generator().manual_seed(self.config.seed * 1_000_003 + progress.epoch))
+        self.unit.begin(progress.epoch, progress.step, progress.loss, progress.correct)
+        before = progress.epoch * self.steps_per_epoch
+        settled = progress.step
+        for clips, places in self.feed.batches(order, self.step_size, progress.step):
+            self.step(clips, places)
             progress.step += 1
-            progress.seen += len(index)
-            on_step(progress.epoch * self.steps_per_epoch + progress.step)
-            stopping = stop()
-            if stopping or self.device.type == "cpu" or progress.step % CHECK_EVERY == 0:
-                settle()
-            if stopping and progress.step < self.steps_per_epoch:
+            progress.seen += len(places)
+            on_step(before + progress.step)
+            stopping, last = stop(), progress.step == self.steps_per_epoch
+            if stopping or last or self.device.type == "cpu" or progress.step % CHECK_EVERY == 0:
+                self._settle(order, settled)
+                settled = progress.step
+            if stopping and not last:
                 progress.seconds += time.perf_counter() - start
                 raise Interrupted
-        settle()
         return {
             "epoch": progress.epoch + 1,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": learning_rate(self.config, self.steps_per_epoch, before + progress.step),
             "train_loss": progress.loss / progress.seen,
             "train_top1": 100 * progress.correct / progress.seen,
             "seconds": progress.seconds + time.perf_counter() - start,
         }
 
-    def _order(self, epoch: int) -> Tensor:
-        """The epoch's clips in random order, which depends on the seed and the epoch alone."""
-        generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_003 + epoch)
-        return torch.randperm(len(self.clips), generator=generator, device=self.device)
-
-    def step(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """One optimiser step on the given clips: mean loss and number of correct ones, both on the device.
-
-        Args:
-            index: places in ``clips``, (N,), on the device.
-        """
-        self.optimizer.zero_grad()
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        correct = torch.zeros((), dtype=torch.float64, device=self.device)
-        labels = self.clips.labels[index]
-        weight = 1 / len(index) if self.class_weights is None else 1 / self.class_weights[labels].sum()
-        for part, target in zip(index.split(self.micro_batch), labels.split(self.micro_batch), strict=True):
-            streams, mask = self.pipeline.train(self.clips, part, self.generator)
-            with self._autocast():
-                scores = self.model(streams, mask)
-                # A sum divided by the whole batch: parts of unequal size weigh as they would in one batch.
-                loss = weight * F.cross_entropy(
-                    scores.float(),
-                    target,
-                    self.class_weights,
-                    reduction="sum",
-                    label_smoothing=self.config.label_smoothing,
-                )
-            self.scaler.scale(loss).backward()
-            total += loss.detach()
-            correct += (scores.detach().argmax(1) == target).sum()
-        if self.config.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        scale = self.scaler.get_scale()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.scaler.get_scale() >= scale:  # else float16 overflowed, and the scaler left the step out
-            self.schedule.step()
-        if self.ema is not None:
-            self.ema.update_parameters(self.model)
-        return total, correct
-
-    def _autocast(self) -> Any:
-        return torch.autocast(self.device.type, self.precision.dtype) if self.precision.dtype else nullcontext()
+    def _settle(self, order: Tensor, first: int) -> None:
+        """Bring the epoch's sums to the host, or stop if a loss from this step on was not finite."""
+        progress, size = self.progress, self.step_size
+        losses, progress.loss, progress.correct = self.unit.read(first, progress.step)
+        for step, loss in enumerate(losses, first):
+            if not math.isfinite(loss):
+                self._fail(order[step * size : (step + 1) * size], step)
 
     def _class_weights(self) -> Tensor | None:
         """Inverse frequencies with mean 1 over clips, (classes,); None where all weigh alike."""
         if self.config.class_weights == "none":
             return None
-        counts = torch.bincount(self.clips.labels).float()
-        weights = torch.where(counts > 0, len(self.clips) / (counts.clamp(min=1) * (counts > 0).sum()), 1.0)
+        counts = torch.bincount(self.feed.labels).float()
+        weights = torch.where(counts > 0, len(self.feed) / (counts.clamp(min=1) * (counts > 0).sum()), 1.0)
         classes = next(m.out_features for m in reversed(list(self.model.modules())) if isinstance(m, nn.Linear))
-        return F.pad(weights, (0, classes - len(weights)), value=1.0)
+        return F.pad(weights, (0, classes - len(weights)), value=1.0).to(self.device)
 
     def _fail(self, index: Tensor, step: int) -> None:
         names = [self.clip_name(i) for i in index.tolist()]
@@ -258,10 +239,7 @@ class Trainer:
                 "config": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.config).items()},
                 "clips": self._fingerprint(),
                 "device": self.device.type,
-                "generator": self.generator.get_state(),
-                "rng": torch.get_rng_state(),
-                "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-                **{name: part.state_dict() for name, part in self._parts()},
+                **self.unit.state_dict(),
             },
         )
 
@@ -275,7 +253,7 @@ class Trainer:
         try:
             if state["clips"] != self._fingerprint():
                 raise CheckpointError(
-                    f"{path} was trained on other clips than the {len(self.clips)} that are there now; prepare the "
+                    f"{path} was trained on other clips than the {len(self.feed)} that are there now; prepare the "
                     "same data, or start a new run"
                 )
             if state["device"] != self.device.type:
@@ -293,24 +271,13 @@ class Trainer:
                     f"{path} was made by another recipe: {'; '.join(changed)}; resume with the settings of the run, or "
                     "start a new one"
                 )
-            load_weights(self.model, state["model"], str(path))
-            for name, part in self._parts():
-                part.load_state_dict(state[name])
-            self.generator.set_state(state["generator"])
-            torch.set_rng_state(state["rng"])
-            if state["cuda_rng"] is not None:
-                torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+            self.unit.load_state_dict(state, str(path))
             self.progress = Progress(**state["progress"])
+            self._captured = self._capture()  # a recording writes to the optimiser's tensors of before
         except (KeyError, RuntimeError, TypeError) as error:
             raise CheckpointError(f"{path} does not fit this network or version of LAST: {error}") from error
 
     def _fingerprint(self) -> str:
         """Which clips train, by their labels and lengths in order."""
-        parts = (getattr(self.clips, key).cpu().numpy().tobytes() for key in ("labels", "frames", "bodies"))
+        parts = (getattr(self.feed, key).numpy().tobytes() for key in ("labels", "frames", "bodies"))
         return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
-
-    def _parts(self) -> Iterator[tuple[str, Any]]:
-        yield from {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}.items()
-        yield "scaler", self.scaler
-        if self.ema is not None:
-            yield "ema", self.ema

@@ -1,12 +1,14 @@
-"""Parameter groups, optimiser, schedule and the moving average of the weights."""
+"""Parameter groups, optimiser, schedule and the moving average of the weights.
 
-from collections.abc import Iterable
+All of it is free of the host: what changes from step to step is a number on the device.
+"""
+
+import math
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
-from torch.optim.swa_utils import AveragedModel
 
 from last.config import TrainingConfig
 
@@ -22,10 +24,10 @@ def decayed_names(model: nn.Module) -> set[str]:
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
-    """The recipe's optimiser over two groups, decayed and not.
+    """The recipe's optimiser over two groups, decayed and not, each step a single kernel for many parameters.
 
     SGD has Nesterov momentum (plain where the momentum is 0); Adam adds the decay to the gradient, as the authors who
-    use it do.
+    use it do. Both groups share one learning rate, a tensor on the device, () float32.
     """
     every = dict(model.named_parameters())
     names = set(every) if config.decayed == "all" else decayed_names(model)
@@ -33,31 +35,30 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
         {"params": [p for name, p in every.items() if name in names], "weight_decay": config.weight_decay},
         {"params": [p for name, p in every.items() if name not in names], "weight_decay": 0.0},
     ]
+    rate = torch.tensor(config.lr, device=next(iter(every.values())).device)
     if config.optimizer == "adam":
-        return Adam(groups, lr=config.lr)
-    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+        return Adam(groups, lr=rate, fused=True)
+    return SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
 
 
-def build_schedule(optimizer: Optimizer, config: TrainingConfig, steps_per_epoch: int) -> LRScheduler:
+def learning_rate(config: TrainingConfig, steps_per_epoch: int, step: int) -> float:
     """Linear warm-up from ``warmup_lr`` to ``lr``, then a cosine to ``min_lr`` at the last step, or falls in steps.
 
     Args:
-        optimizer: of :func:`build_optimizer`.
         config: the recipe; ``milestones`` count from the first epoch, warm-up included.
         steps_per_epoch: optimiser steps.
+        step: how many of them were taken before, in all.
     """
-    steps, warmup_steps = steps_per_epoch * config.epochs, int(steps_per_epoch * warmup_epochs(config))
-    main: LRScheduler
+    warmup = int(steps_per_epoch * warmup_epochs(config))
+    if step < warmup:
+        start = min(config.lr, config.warmup_lr)
+        return start + (config.lr - start) * step / warmup
     if config.schedule == "steps":
-        falls = [steps_per_epoch * epoch - warmup_steps for epoch in config.milestones]
-        main = MultiStepLR(optimizer, [max(1, step) for step in falls], gamma=config.step_factor)
-    else:
-        main = CosineAnnealingLR(optimizer, max(1, steps - warmup_steps), eta_min=min(config.min_lr, config.lr))
-    if warmup_steps == 0 or config.lr == 0:
-        return main
-    start = min(1.0, max(config.warmup_lr / config.lr, 1e-8))
-    warmup = LinearLR(optimizer, start_factor=start, total_iters=warmup_steps)
-    return SequentialLR(optimizer, [warmup, main], milestones=[warmup_steps])
+        falls = [max(warmup + 1, steps_per_epoch * epoch) for epoch in config.milestones]
+        return config.lr * config.step_factor ** sum(step >= fall for fall in falls)
+    low = min(config.min_lr, config.lr)
+    share = (step - warmup) / max(1, steps_per_epoch * config.epochs - warmup)
+    return low + (config.lr - low) * (1 + math.cos(math.pi * share)) / 2
 
 
 def warmup_epochs(config: TrainingConfig) -> float:
@@ -65,21 +66,42 @@ def warmup_epochs(config: TrainingConfig) -> float:
     return min(config.warmup_epochs, config.epochs / 2)
 
 
-def build_ema(model: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of weights and BatchNorm statistics.
+def average_weight(decay: float, step: int) -> float:
+    """Share of the newest weights in their moving average.
 
     The decay rises to ``decay`` as (1 + n) / (10 + n), so that a short training is not held back by its start.
+
+    Args:
+        decay: the recipe's.
+        step: n, how many steps are in the average already; the first becomes the average.
+    """
+    return 1.0 if step == 0 else 1 - min(decay, (1 + step) / (10 + step))
+
+
+class MovingAverage:
+    """Exponential moving average of weights and BatchNorm statistics.
+
+    Attributes:
+        module: a network of its own, with the averages for weights; counts are those of the newest.
     """
 
-    @torch.no_grad()
-    def average(means: Iterable[Tensor], values: Iterable[Tensor], count: Tensor | int) -> None:
-        n = int(ema.n_averaged)  # not ``count``, which lies on the device and would make the host wait for it
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        for mean, value in zip(means, values, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, weight)
-            else:
-                mean.copy_(value)
+    def __init__(self, model: nn.Module):
+        self.module = deepcopy(model).requires_grad_(False)
+        pairs = [
+            (mean, value.detach())
+            for own, other in ((self.module.parameters(), model.parameters()), (self.module.buffers(), model.buffers()))
+            for mean, value in zip(own, other, strict=True)
+        ]
+        real = [pair for pair in pairs if pair[0].is_floating_point()]
+        whole = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self._means, self._values = [mean for mean, _ in real], [value for _, value in real]
+        self._counts, self._newest = [count for count, _ in whole], [newest for _, newest in whole]
 
-    ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-    return ema
+    @torch.no_grad()
+    def update(self, weight: float | Tensor) -> None:
+        """Move towards the network's present weights by a share of the way, a number or () on the device."""
+        way = torch._foreach_sub(self._values, self._means)
+        torch._foreach_mul_(way, weight)
+        torch._foreach_add_(self._means, way)
+        if self._counts:
+            torch._foreach_copy_(self._counts, self._newest)

@@ -1,5 +1,6 @@
 """Mixed precision: what it means on the device at hand."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -22,3 +23,10 @@ class Precision:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return cls(torch.bfloat16, "mixed precision, bfloat16")
         return cls(torch.float16, "mixed precision, float16 with loss scaling")
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """In which forward passes run."""
+        if self.dtype is None:
+            return nullcontext()
+        # A cached copy of a weight would be that of the step which a CUDA graph recorded.
+        return torch.autocast(device.type, self.dtype, cache_enabled=False)
