@@ -11,10 +11,10 @@ ROOT = Path(last.__file__).parent
 # From the ground up; a module may import from its own layer and those below.
 LAYERS = [
     {"config", "files", "provenance", "progress"},
-    {"skeleton"},
+    {"constants", "skeleton"},
     {"streams"},
     {"data", "models"},
-    {"evaluate"},
+    {"evaluate", "kernels"},
     {"training"},
     {"recognizer", "run", "scored_run"},
     {"report"},

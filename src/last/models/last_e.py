@@ -4,6 +4,7 @@ Shapes: N batch, S streams, C channels, T frames, V joints, M bodies, K graph su
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,30 @@ from last.skeleton import Layout, spatial_partition
 from last.streams import STREAMS
 
 
+class Kernels(Protocol):
+    """A faster way to compute the layers of this file, with their own parameters; see :mod:`last.kernels`."""
+
+    def take(self, layer: nn.Module, x: Tensor) -> bool:
+        """Whether it does this call; the plain layer does all others."""
+        ...
+
+    def fuse(self, layer: "StreamFusion", x: Tensor) -> Tensor:
+        """What the layer gives."""
+        ...
+
+    def block(self, layer: "LightGCNBlock", x: Tensor) -> Tensor:
+        """What the layer gives."""
+        ...
+
+
 class StreamFusion(nn.Module):
     """One early mix of the streams: a softmax over streams for each channel.
 
     The shared stem sees all streams as one batch, so that its BatchNorm has the same statistics in training as in
     evaluation.
     """
+
+    kernels: Kernels | None = None
 
     def __init__(self, streams: int, in_channels: int, out_channels: int):
         super().__init__()
@@ -34,6 +53,8 @@ class StreamFusion(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, S, C, T, V) -> (N, C0, T, V)."""
+        if self.kernels is not None and self.kernels.take(self, x):
+            return self.kernels.fuse(self, x)
         count, streams = x.shape[:2]
         x = torch.cat([norm(x[:, s]) for s, norm in enumerate(self.norms)])
         x = self.stem(x).unflatten(0, (streams, count))
@@ -78,6 +99,8 @@ class MultiScaleTCN(nn.Module):
 class LightGCNBlock(nn.Module):
     """Graph convolution, attention where asked for, temporal convolution, residual."""
 
+    kernels: Kernels | None = None
+
     def __init__(self, in_channels: int, out_channels: int, stride: int, attention: bool, graph: Tensor):
         super().__init__()
         self.gcn = DirectionalGCNConv(in_channels, out_channels, graph)
@@ -88,6 +111,8 @@ class LightGCNBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) -> (N, Cout, T/stride, V)."""
+        if self.kernels is not None and self.kernels.take(self, x):
+            return self.kernels.block(self, x)
         y = self.norm(self.gcn(x)).relu()
         y = self.tcn(self.attention(y))
         return (y + self.residual(x)).relu()

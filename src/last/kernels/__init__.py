@@ -1,0 +1,72 @@
+"""Faster ways to compute LAST-E, with the parameters and, to rounding, the results of its plain layers."""
+
+import torch
+from torch import nn
+
+from last.config import ConfigError, KernelMode
+from last.kernels import gpu
+from last.kernels.cpu.block import CpuKernels
+from last.kernels.cpu.build import BuildError, library
+from last.models import family_of
+from last.models.last_e import Kernels, LastE, LightGCNBlock, StreamFusion
+
+
+def accelerate(model: nn.Module, device: torch.device, mode: KernelMode = "auto") -> str:
+    """Give a network the kernels for a device, where there are some.
+
+    Args:
+        model: any; weights and their names stay what they are.
+        device: where it is.
+        mode: ``auto`` takes them where it can, ``fused`` insists, ``plain`` takes them away.
+
+    Returns:
+        What was chosen and why, in a few words.
+
+    Raises:
+        ConfigError: there are none here, and the mode is ``fused``.
+    """
+    kernels: Kernels | None = None
+    note = "plain layers"
+    if mode != "plain":
+        fault = _fault(device) if isinstance(model, LastE) else f"{type(model).__name__} has none"
+        if isinstance(model, LastE) and fault is None:
+            kernels, note = _kernels(model, device)
+        elif mode == "fused":
+            raise ConfigError(f"environment.kernels is fused, and there are no kernels: {fault}; use auto or plain")
+        else:
+            note = f"plain layers, no kernels: {fault}"
+    for layer in model.modules():
+        if isinstance(layer, LightGCNBlock | StreamFusion):
+            layer.kernels = kernels
+    return note
+
+
+def kernel_fault(model: str, device: torch.device) -> str | None:
+    """Why a network has no kernels on a device, in a few words; None where it has.
+
+    Args:
+        model: registered name.
+        device: where it is to be.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    return _fault(device) if family_of(model) == "LAST-E" else "there are no kernels for it"
+
+
+def _fault(device: torch.device) -> str | None:
+    if device.type == "cuda":
+        return gpu.fault(device)
+    try:
+        library()
+    except BuildError as reason:
+        return str(reason)
+    return None
+
+
+def _kernels(model: LastE, device: torch.device) -> tuple[Kernels, str]:
+    if device.type == "cuda":
+        from last.kernels.gpu.block import GpuKernels  # imports Triton
+
+        return GpuKernels(), "fused kernels (Triton)"
+    return CpuKernels(model), "fused kernels (C++)"

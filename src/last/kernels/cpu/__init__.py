@@ -1,0 +1,1 @@
+"""LAST-E on a CPU: C++ kernels, compiled where they run."""

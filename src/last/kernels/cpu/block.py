@@ -1,0 +1,61 @@
+"""LAST-E on a CPU: the same layers with the same parameters, by the C++ kernels.
+
+Shapes: N batch, S streams, C channels, T frames, V joints.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from last.kernels.cpu import layers
+from last.models.last_e import LastE, LightGCNBlock, StreamFusion
+from last.models.layers.attention import STJointAttention
+
+
+class CpuKernels:
+    """What the layers of one LAST-E call instead of their plain selves, on a CPU."""
+
+    def __init__(self, network: LastE):
+        first = next(layer for layer in network.modules() if isinstance(layer, LightGCNBlock))
+        self.edges = layers.Edges.of(first.gcn.graph)  # all blocks have one graph
+
+    def take(self, layer: nn.Module, x: Tensor) -> bool:
+        """Whether they do this call: float32 on the CPU, no gradients of an evaluation, none of the streams."""
+        return (
+            x.device.type == "cpu"
+            and x.dtype == torch.float32
+            and (layer.training or not torch.is_grad_enabled())
+            and not (isinstance(layer, StreamFusion) and x.requires_grad)
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()
+        )
+
+    def fuse(self, layer: StreamFusion, x: Tensor) -> Tensor:
+        """(N, S, C, T, V) -> (N, C0, T, V)."""
+        return layers.fusion(x, layer.norms, layer.stem, layer.weights.softmax(0))
+
+    def block(self, layer: LightGCNBlock, x: Tensor) -> Tensor:
+        """(N, C, T, V) -> (N, Cout, T/stride, V)."""
+        attention = layer.attention
+        attends = isinstance(attention, STJointAttention)
+        coefficient = layer.gcn.alpha.softmax(0).t() @ self.edges.values
+        y, over_joints, over_frames = layers.graph_norm(
+            x, layer.gcn.conv, layer.norm, coefficient, self.edges, relu=True, pools=attends
+        )
+        if isinstance(attention, STJointAttention):
+            assert over_joints is not None and over_frames is not None
+            of_frames = _branch(attention.over_frames, over_joints)
+            of_joints = _branch(attention.over_joints, over_frames)
+            y = layers.gate(y, of_frames, of_joints, attention.alpha.flatten())
+        if isinstance(layer.residual, nn.Sequential):
+            conv, norm = layer.residual
+            x = layers.graph_norm(x, conv, norm)[0]
+        return layers.temporal(y, x, layer.tcn.branches, layer.tcn.dropout.p)
+
+
+def _branch(branch: Any, x: Tensor) -> Tensor:
+    """One of attention's, (N, C, L) -> (N, C, L), by matrix products: PyTorch's convolution takes ten times as long."""
+    reduce, norm, _, expand, _ = branch
+    y = norm((reduce.weight.flatten(1) @ x).unsqueeze(3)).squeeze(3)
+    return (expand.weight.flatten(1) @ y.relu()).sigmoid()

@@ -1,0 +1,287 @@
+"""LAST-E's layers by the compiled kernels, with their gradients.
+
+Shapes: N batch, S streams, C channels, T frames, V joints, E edges. Tensors have the shape (N, C, T, V) of the plain
+layers; in memory the frames of a joint are neighbours, as of a transposed (N, C, V, T).
+"""
+
+import ctypes
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from last.kernels.cpu.calls import FusionCall, GateCall, GraphNormCall, NormFields, TemporalCall, norm_fields
+
+
+def _frames_last(x: Tensor) -> Tensor:
+    """(..., T, V) as (..., V, T), laid out so."""
+    return x.transpose(-1, -2).contiguous()
+
+
+def _count(norms: Iterable[Any]) -> None:
+    for norm in norms:
+        norm.num_batches_tracked.add_(1)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The entries of a graph that are not zero in every subset, by the joint that they lead to.
+
+    Attributes:
+        source: the joint that each leads from, (E,) int32.
+        first: where each joint's begin, (V + 1,) int32.
+        values: of each subset, (K, E).
+    """
+
+    source: Tensor
+    first: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, graph: Tensor) -> "Edges":
+        """Those of a graph's subsets, (K, V, V), as in ``x @ graph``."""
+        target, source = graph.abs().sum(0).t().nonzero(as_tuple=True)
+        joints = torch.arange(graph.shape[1] + 1)
+        return cls(source.int(), torch.searchsorted(target, joints, out_int32=True), graph[:, source, target])
+
+
+class _GraphNorm(Function):
+    @staticmethod
+    def forward(ctx, x, coefficient, weight, bias, scale, offset, norm, edges, stride, relu, pools):
+        x = _frames_last(x)
+        outputs, kept = len(weight), (x.shape[3] + stride - 1) // stride
+        out = x.new_empty(len(x), outputs, x.shape[2], kept)
+        over_joints = x.new_empty(len(x), outputs, kept) if pools else None
+        over_frames = x.new_empty(out.shape[:3]) if pools else None
+        y = torch.empty_like(out) if norm.training else None
+        ctx.rest = norm, edges, stride, relu
+        ctx.save_for_backward(x, coefficient, weight, bias, y, statistics := x.new_empty(2, outputs))
+        call = _GraphNorm.call(ctx.rest, x, coefficient, weight, bias, statistics)
+        call.run("graph_norm_forward", y=y, out=out, over_joints=over_joints, over_frames=over_frames)
+        return out.transpose(2, 3), over_joints, over_frames
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient, of_over_joints, of_over_frames):
+        x, coefficient, weight, bias, y, statistics = ctx.saved_tensors
+        gradient = _frames_last(gradient)
+        if of_over_joints is not None:
+            of_over_joints, of_over_frames = of_over_joints.contiguous(), of_over_frames.contiguous()
+        dx, dweight, (dscale, doffset) = torch.empty_like(x), torch.empty_like(weight), x.new_empty(2, len(weight))
+        dcoefficient = None if coefficient is None else torch.empty_like(coefficient)
+        call = _GraphNorm.call(ctx.rest, x, coefficient, weight, bias, statistics)
+        call.give(gradient=gradient, of_over_joints=of_over_joints, of_over_frames=of_over_frames, y=y)
+        call.give(dx=dx, dweight=dweight, dcoefficient=dcoefficient, dscale=dscale, doffset=doffset)
+        call.run("graph_norm_backward")
+        dbias = None if bias is None else torch.zeros_like(bias)  # BatchNorm takes a constant out again
+        return dx.transpose(2, 3), dcoefficient, dweight, dbias, dscale, doffset, None, None, None, None, None
+
+    @staticmethod
+    def call(rest, x, coefficient, weight, bias, statistics) -> GraphNormCall:
+        norm, edges, stride, relu = rest
+        clips, inputs, joints, frames = x.shape
+        call = GraphNormCall(clips=clips, inputs=inputs, outputs=len(weight), joints=joints, frames=frames)
+        call.give(stride=stride, relu=relu, training=norm.training, norm=norm_fields(norm, statistics))
+        call.give(x=x, coefficient=coefficient, weight=weight, bias=bias)
+        if edges is not None:
+            call.give(edges=len(edges.source), source=edges.source, first=edges.first)
+        return call
+
+
+class _Gate(Function):
+    @staticmethod
+    def forward(ctx, x, of_frames, of_joints, alpha):
+        x, of_frames, of_joints = _frames_last(x), of_frames.contiguous(), of_joints.contiguous()
+        ctx.save_for_backward(x, of_frames, of_joints, alpha)
+        out = torch.empty_like(x)
+        _Gate.call(x, of_frames, of_joints, alpha).run("gate_forward", out=out)
+        return out.transpose(2, 3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        inputs = ctx.saved_tensors
+        gradient = _frames_last(gradient)
+        dx, dof_frames, dof_joints, dalpha = (torch.empty_like(tensor) for tensor in inputs)
+        call = _Gate.call(*inputs)
+        call.give(dx=dx, dof_frames=dof_frames, dof_joints=dof_joints, dalpha=dalpha)
+        call.run("gate_backward", gradient=gradient)
+        return dx.transpose(2, 3), dof_frames, dof_joints, dalpha
+
+    @staticmethod
+    def call(x, of_frames, of_joints, alpha) -> GateCall:
+        clips, channels, joints, frames = x.shape
+        call = GateCall(clips=clips, channels=channels, joints=joints, frames=frames)
+        call.give(x=x, of_frames=of_frames, of_joints=of_joints, alpha=alpha)
+        return call
+
+
+class _Temporal(Function):
+    @staticmethod
+    def forward(ctx, x, residual, p, seed, branches, *parameters):
+        x, residual = _frames_last(x), _frames_last(residual)
+        stride = branches[0][2].stride[0]
+        out = x.new_empty(*x.shape[:3], (x.shape[3] + stride - 1) // stride)
+        y = torch.empty_like(out) if branches[0].training else None
+        statistics = x.new_empty(4, 2, x.shape[1] // 2)
+        ctx.rest = p, seed, branches
+        ctx.save_for_backward(x, y, out, statistics, *parameters)
+        _Temporal.call(ctx.rest, x, statistics).run("temporal_forward", residual=residual, y=y, out=out)
+        return out.transpose(2, 3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        x, y, out, statistics, *parameters = ctx.saved_tensors
+        gradient = _frames_last(gradient)
+        dx, dresidual = torch.empty_like(x), torch.empty_like(out)
+        dnorms, dkernel = x.new_empty(4, 2, x.shape[1] // 2), x.new_empty(2, *parameters[2].shape)
+        dweight = x.new_empty(2, *parameters[3].shape)
+        call = _Temporal.call(ctx.rest, x, statistics)
+        call.give(y=y, out=out, gradient=gradient, dx=dx, dresidual=dresidual, dkernel=dkernel, dweight=dweight)
+        call.give(dscale_before=dnorms[0], doffset_before=dnorms[1], dscale=dnorms[2], doffset=dnorms[3])
+        call.run("temporal_backward")
+        of_halves = ((dnorms[0, h], dnorms[1, h], dkernel[h], dweight[h], dnorms[2, h], dnorms[3, h]) for h in range(2))
+        return dx.transpose(2, 3), dresidual.transpose(2, 3), None, None, None, *(d for half in of_halves for d in half)
+
+    @staticmethod
+    def call(rest, x, statistics) -> TemporalCall:
+        p, seed, branches = rest
+        clips, channels, joints, frames = x.shape
+        call = TemporalCall(clips=clips, channels=channels, joints=joints, frames=frames, p=p, seed=seed, x=x)
+        call.give(stride=branches[0][2].stride[0], training=branches[0].training)
+        for half, (before, _, depthwise, pointwise, after) in enumerate(branches):
+            call.dilation[half] = depthwise.dilation[0]
+            call.kernel[half], call.weight[half] = depthwise.weight.data_ptr(), pointwise.weight.data_ptr()
+            call.before[half] = norm_fields(before, statistics, 2 * half)
+            call.after[half] = norm_fields(after, statistics, 2 * half + 1)
+        return call
+
+
+class _Fusion(Function):
+    @staticmethod
+    def forward(ctx, x, stem, weights, scale, offset, norm, norms, *of_norms):
+        x = _frames_last(x)
+        out = x.new_empty(len(x), len(stem), *x.shape[3:])
+        statistics = x.new_empty(len(norms), 2, x.shape[2]), x.new_empty(2, len(stem))
+        ctx.rest = norm, norms
+        ctx.save_for_backward(x, stem, weights, *statistics, *of_norms)
+        _Fusion.call(ctx.rest, x, stem, weights, *statistics).run("fusion_forward", out=out)
+        return out.transpose(2, 3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        x, stem, weights, *statistics = ctx.saved_tensors
+        statistics, of_norms = statistics[:2], statistics[2:]
+        gradient = _frames_last(gradient)
+        moments, sums = x.new_empty(len(weights), *stem.shape), torch.empty_like(weights)
+        dweights, (dscale, doffset) = torch.empty_like(weights), x.new_empty(2, len(stem))
+        call = _Fusion.call(ctx.rest, x, stem, weights, *statistics)
+        call.give(gradient=gradient, moments=moments, sums=sums, dweights=dweights, dscale=dscale, doffset=doffset)
+        call.run("fusion_backward")
+        # Behind the stem lies stem @ (scale * normalised + offset) of each stream; both factors' gradients follow.
+        scales, offsets = torch.stack(of_norms[::2]), torch.stack(of_norms[1::2])  # (S, C)
+        dstem = (moments * scales[:, None]).sum(0) + sums.t() @ offsets
+        dscales, doffsets = (moments * stem).sum(1), sums @ stem
+        each = (d for pair in zip(dscales, doffsets, strict=True) for d in pair)
+        return None, dstem, dweights, dscale, doffset, None, None, *each
+
+    @staticmethod
+    def call(rest, x, stem, weights, of_streams, of_stem) -> FusionCall:
+        norm, norms = rest
+        clips, streams, inputs, joints, frames = x.shape
+        call = FusionCall(clips=clips, streams=streams, inputs=inputs, outputs=len(stem), size=joints * frames)
+        call.each_norm = (NormFields * streams)(*(norm_fields(one, of_streams, s) for s, one in enumerate(norms)))
+        call.give(each=ctypes.addressof(call.each_norm), norm=norm_fields(norm, of_stem), training=norm.training)
+        call.give(x=x, stem=stem, weights=weights)
+        return call
+
+
+def graph_norm(
+    x: Tensor,
+    conv: Any,
+    norm: Any,
+    coefficient: Tensor | None = None,
+    edges: Edges | None = None,
+    relu: bool = False,
+    pools: bool = False,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Product with a graph, 1x1 convolution with its stride, BatchNorm, ReLU.
+
+    Args:
+        x: (N, C, T, V).
+        conv: to Cout channels; a stride goes without a graph.
+        norm: behind it.
+        coefficient: of each channel's edges, (C, E).
+        edges: of the graph; None is no graph.
+        relu: whether there is one.
+        pools: give the means over joints and over frames, too.
+
+    Returns:
+        (N, Cout, T/stride, V), and None or its means, (N, Cout, T/stride) and (N, Cout, V).
+    """
+    if norm.training:
+        _count([norm])
+    weight = conv.weight.flatten(1)
+    return _GraphNorm.apply(
+        x, coefficient, weight, conv.bias, norm.weight, norm.bias, norm, edges, conv.stride[0], relu, pools
+    )
+
+
+def gate(x: Tensor, of_frames: Tensor, of_joints: Tensor, alpha: Tensor) -> Tensor:
+    """``x + alpha * (x * of_frames * of_joints - x)``, (N, C, T, V).
+
+    Args:
+        x: (N, C, T, V).
+        of_frames: (N, C, T).
+        of_joints: (N, C, V).
+        alpha: (C,).
+    """
+    return _Gate.apply(x, of_frames, of_joints, alpha)
+
+
+def temporal(x: Tensor, residual: Tensor, branches: Any, p: float) -> Tensor:
+    """Two :func:`~last.models.layers.temporal_conv.separable_tcn`, each on half of the channels; dropout, sum, ReLU.
+
+    Args:
+        x: (N, C, T, V).
+        residual: (N, C, T/stride, V).
+        branches: of equal stride.
+        p: of dropout.
+
+    Returns:
+        (N, C, T/stride, V).
+    """
+    seed = 0
+    parameters: list[Tensor] = []
+    for before, _, depthwise, pointwise, after in branches:
+        parameters += before.weight, before.bias, depthwise.weight.flatten(1), pointwise.weight.flatten(1)
+        parameters += after.weight, after.bias
+        if after.training:
+            _count([before, after])
+            seed = int(torch.empty((), dtype=torch.int64).random_())
+    return _Temporal.apply(x, residual, p, seed, branches, *parameters)
+
+
+def fusion(x: Tensor, norms: Iterable[Any], stem: Any, weights: Tensor) -> Tensor:
+    """Each stream through its BatchNorm, all through one 1x1 convolution, BatchNorm and ReLU; their weighted sum.
+
+    Args:
+        x: (N, S, C, T, V); takes no gradient.
+        norms: of the streams.
+        stem: 1x1 convolution to C0 channels without bias, BatchNorm, ReLU.
+        weights: of the streams in each channel, (S, C0).
+
+    Returns:
+        (N, C0, T, V).
+    """
+    conv, norm, _ = stem
+    if norm.training:
+        _count([*norms, norm])
+    each = [parameter for one in norms for parameter in (one.weight, one.bias)]
+    return _Fusion.apply(x, conv.weight.flatten(1), weights, norm.weight, norm.bias, norm, norms, *each)

@@ -1,0 +1,198 @@
+import copy
+import os
+
+import pytest
+import torch
+from torch import nn
+
+import last
+from last.config import ConfigError
+from last.kernels import accelerate
+from last.kernels.cpu import build
+from last.models.last_e import LightGCNBlock
+
+CPU = torch.device("cpu")
+
+try:
+    build.library()
+    FAULT = None
+except build.BuildError as error:
+    FAULT = str(error)
+needs_kernels = pytest.mark.skipif(FAULT is not None, reason=f"no kernels here: {FAULT}")
+
+
+def networks(name, layout, dropout=0.0):
+    """The plain network and the same on kernels, with weights that hide nothing."""
+    torch.manual_seed(0)
+    plain = last.create_model(name, 7, layout, dropout=0.0)
+    for parameter in plain.parameters():
+        if parameter.dim() < 3:
+            nn.init.normal_(parameter, 0.5, 0.3)
+    for block in plain.blocks:
+        block.tcn.dropout.p = dropout
+    fused = copy.deepcopy(plain)
+    assert accelerate(fused, CPU, "fused") == "fused kernels (C++)"
+    return plain, fused
+
+
+def streams_of(network, clips, frames):
+    joints = network.blocks[0].gcn.graph.shape[-1]
+    generator = torch.Generator().manual_seed(1)
+    size = (clips, network.in_channels, frames, joints, 1)
+    return {name: 1 + torch.randn(size, generator=generator) for name in network.streams}
+
+
+def gap(expected, found):
+    return ((expected - found).norm() / expected.norm().clamp(min=1e-12)).item()
+
+
+# Odd lengths and sizes of body leave ends that no whole vector covers.
+CASES = [("last_e_nano", "ntu", 64, 4), ("last_e_small", "sbu15", 50, 2), ("last_e_base", "kinect20", 48, 3)]
+CASES += [("last_e_nano", "penn13", 37, 2), ("last_e_large", "hand21", 9, 2)]
+
+
+@needs_kernels
+@pytest.mark.parametrize(("name", "layout", "frames", "clips"), CASES)
+def test_the_kernels_give_what_the_plain_layers_give(name, layout, frames, clips):
+    plain, fused = networks(name, layout)
+    exact = copy.deepcopy(plain).double()
+    streams = streams_of(plain, clips, frames)
+    gradient = torch.randn(clips, 7, generator=torch.Generator().manual_seed(2))
+    for network, kind in ((exact, torch.double), (plain, torch.float), (fused, torch.float)):
+        scores = network({key: stream.to(kind) for key, stream in streams.items()})
+        scores.backward(gradient.to(kind))
+    # Near to the truth, or as near as the plain layers: some gradients are nothing but rounding, and rounding opens a
+    # ReLU here and there.
+    for key, truth in exact.named_parameters():
+        errors = [(net.get_parameter(key).grad - truth.grad).norm() for net in (plain, fused)]
+        assert errors[1] < 3 * errors[0] + 5e-4 * truth.grad.norm() + 1e-6, key
+    for key, truth in exact.named_buffers():
+        assert gap(truth.double(), fused.get_buffer(key).double()) < 1e-5, key
+
+
+@needs_kernels
+@pytest.mark.parametrize(("name", "layout", "frames", "clips"), CASES)
+def test_they_evaluate_by_running_statistics(name, layout, frames, clips):
+    plain, fused = networks(name, layout)
+    for network in (plain, fused):
+        generator = torch.Generator().manual_seed(3)
+        for key, buffer in network.named_buffers():
+            if "running" in key:
+                buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+    streams = streams_of(plain, clips, frames)
+    with torch.inference_mode():
+        assert gap(plain.eval()(streams), fused.eval()(streams)) < 1e-6
+
+
+@needs_kernels
+def test_what_they_do_not_do_the_plain_layers_do():
+    plain, fused = networks("last_e_nano", "sbu15")
+    streams = streams_of(plain, 2, 16)
+    doubled = {name: stream.double() for name, stream in streams.items()}
+    assert torch.equal(copy.deepcopy(plain).double()(doubled), copy.deepcopy(fused).double()(doubled))
+    # A gradient of the input of an evaluation, as explanations of scores take it.
+    given = {name: stream.requires_grad_() for name, stream in streams.items()}
+    plain.eval(), fused.eval()
+    expected, found = (torch.autograd.grad(net(given).sum(), given["joint"])[0] for net in (plain, fused))
+    assert torch.equal(expected, found)
+
+
+@needs_kernels
+def test_dropout_drops_the_asked_share_and_backward_knows_which():
+    plain, fused = networks("last_e_nano", "kinect20", dropout=0.3)
+    one, other = plain.blocks[1], fused.blocks[1]
+    x = torch.randn(4, 24, 32, 20) + 100  # the residual: so large that the last ReLU is open everywhere
+    ours = x.clone().requires_grad_()
+    out = other(ours)
+    kept = (out - x).abs() > 1e-5
+    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.01)
+    assert kept[0, 0].float().mean().item() == pytest.approx(0.7, abs=0.06)
+    again = other(x)
+    assert ((again - x).abs() > 1e-5).ne(kept).any()  # another draw
+
+    class Mask(nn.Module):
+        def forward(self, y):
+            return y * kept / 0.7
+
+    one.tcn.dropout = Mask()
+    theirs = x.clone().requires_grad_()
+    expected = one(theirs)
+    assert gap(expected, out) < 1e-6
+    gradient = torch.randn(out.shape, generator=torch.Generator().manual_seed(4))
+    expected.backward(gradient)
+    out.backward(gradient)
+    assert gap(theirs.grad, ours.grad) < 1e-4
+
+
+@needs_kernels
+def test_dropout_follows_the_seed():
+    _, fused = networks("last_e_nano", "sbu15", dropout=0.5)
+    streams = streams_of(fused, 2, 16)
+    first, second, third = ((torch.manual_seed(seed), fused(streams))[1] for seed in (5, 5, 6))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+
+
+@needs_kernels
+def test_threads_change_rounding_alone(monkeypatch):
+    _, fused = networks("last_e_nano", "sbu15")
+    streams = streams_of(fused, 5, 24)
+    scores = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr("last.kernels.cpu.calls.get_num_threads", lambda threads=threads: threads)
+        scores.append(fused(streams))
+    assert gap(scores[0], scores[1]) < 1e-6
+    assert gap(scores[0], scores[2]) < 1e-6
+    assert torch.equal(scores[2], fused(streams))  # and the same threads change nothing
+
+
+@needs_kernels
+def test_a_loss_that_is_no_number_stays_none():
+    _, fused = networks("last_e_nano", "sbu15")
+    streams = streams_of(fused, 2, 16)
+    streams["joint"][1, 0, 3, 2] = torch.nan
+    assert fused(streams).isnan().any()
+
+
+@needs_kernels
+def test_a_copy_is_on_kernels_too_and_plain_takes_them_away():
+    _, fused = networks("last_e_nano", "sbu15")
+    blocks = [module for module in copy.deepcopy(fused).modules() if isinstance(module, LightGCNBlock)]
+    assert all(block.kernels is not None for block in blocks)
+    assert accelerate(fused, CPU, "plain") == "plain layers"
+    assert all(block.kernels is None for block in fused.blocks)
+    assert set(fused.state_dict()) == set(last.create_model("last_e_nano", 7, "sbu15").state_dict())
+
+
+def test_other_networks_stay_plain_and_say_so():
+    network = last.create_model("ddnet_small", 7)
+    assert accelerate(network, CPU) == "plain layers, no kernels: DDNet has none"
+    with pytest.raises(ConfigError, match="kernels is fused, and there are no kernels: DDNet has none; use auto"):
+        accelerate(network, CPU, "fused")
+
+
+@pytest.fixture
+def no_library(monkeypatch, tmp_path):
+    monkeypatch.setenv("LAST_CACHE", str(tmp_path))
+    build.library.cache_clear()
+    yield tmp_path
+    build.library.cache_clear()
+
+
+def test_without_a_compiler_the_plain_layers_do_it(no_library, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    note = accelerate(last.create_model("last_e_nano", 7), CPU)
+    assert note.startswith("plain layers, no kernels: no C++ compiler was found (no-such-compiler); install g++")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no program 'false'")
+def test_a_compiler_that_fails_leaves_nothing_behind(no_library, monkeypatch):
+    monkeypatch.setenv("CXX", "false")
+    assert "cannot build the kernels" in accelerate(last.create_model("last_e_nano", 7), CPU)
+    assert not list(no_library.iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_said(no_library, monkeypatch):
+    (no_library / "file").touch()
+    monkeypatch.setenv("LAST_CACHE", str(no_library / "file"))
+    assert accelerate(last.create_model("last_e_nano", 7), CPU).startswith("plain layers, no kernels: ")
