@@ -12,6 +12,7 @@ from last.bench.speed import Speed, interleave, markdown, measure, plan, ratios
 from last.bench.workload import RUNTIMES, Case, Runtime, prepare
 from last.cli import main
 from last.config import ConfigError
+from last.kernels import kernel_fault
 from last.progress import Reporter
 from last.skeleton import load_layout
 
@@ -30,21 +31,39 @@ def test_each_network_is_timed_at_each_work_and_trains_at_the_largest():
 
 
 def test_a_runtime_that_is_not_there_is_left_out_in_a_sentence(monkeypatch):
-    broken = Runtime(lambda model: model, trains=True, fault=lambda device: "no compiler here")
-    monkeypatch.setitem(RUNTIMES, "compiled", broken)
+    monkeypatch.setattr(workload, "_compiler_fault", lambda device: "no compiler here")
     cases, faults = plan(["sgn"], ["eager", "compiled"], CPU, [1], [1], ["infer", "train"], NTU)
-    assert faults == ["no compiler here"]
+    assert faults == ["'compiled' is left out for sgn: no compiler here"]
     assert {case.runtime for case in cases} == {"eager"}
 
 
-def test_a_runtime_that_cannot_train_is_timed_without(monkeypatch):
-    monkeypatch.setitem(RUNTIMES, "other", Runtime(lambda model: model, trains=False, fault=lambda device: None))
+def test_a_runtime_that_changes_the_step_alone_is_not_timed_without_one(monkeypatch):
+    monkeypatch.setitem(RUNTIMES, "other", Runtime(step="graph"))
+    monkeypatch.setattr(Runtime, "fault", lambda self, model, device: None)
     cases, _ = plan(["sgn"], ["other"], CPU, [1], [1], ["infer", "train"], NTU)
-    assert [case.phase for case in cases] == ["infer"]
+    assert [case.phase for case in cases] == ["train"]
+
+
+def test_what_needs_a_gpu_or_kernels_says_so():
+    _, faults = plan(["sgn", "ddnet"], ["fused", "graph", "compiled_half"], CPU, [1], [1], ["train"], NTU)
+    assert faults == [
+        "'fused' is left out for sgn, ddnet: there are no kernels for it",
+        "'graph' is left out for sgn, ddnet: a captured step needs a GPU, and the device is cpu",
+        "'compiled_half' is left out for sgn, ddnet: mixed precision needs a GPU, and the device is cpu",
+    ]
+
+
+def test_fused_runs_the_kernels():
+    if reason := kernel_fault("last_e_nano", CPU):
+        pytest.skip(reason)
+    case = replace(CASE, model="last_e_nano", runtime="fused", phase="train", frames=16)
+    prepare(case)()
+    cases, faults = plan(["last_e_nano"], ["fused"], CPU, [1], [1], ["infer", "train"], NTU)
+    assert len(cases) == 2 and not faults
 
 
 def test_a_runtime_that_does_not_exist_is_told():
-    with pytest.raises(ConfigError, match="no runtime tensorflow; there are: eager, compiled"):
+    with pytest.raises(ConfigError, match="no runtime tensorflow; there are: eager, fused, compiled"):
         plan(["sgn"], ["tensorflow"], CPU, [1], [1], ["infer"], NTU)
 
 
@@ -53,7 +72,9 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch):
         raise RuntimeError("no C++ compiler found")
 
     monkeypatch.setattr(torch, "compile", fail)
-    assert "no C++ compiler found" in RUNTIMES["compiled"].fault(CPU)
+    workload._compiler_fault.cache_clear()
+    assert "no C++ compiler found" in RUNTIMES["compiled"].fault("sgn", CPU)
+    workload._compiler_fault.cache_clear()
 
 
 @pytest.fixture
