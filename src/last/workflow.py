@@ -161,7 +161,7 @@ def train(
         f"{len(train_part)} clips to train, {len(validation_part)} to validate, {len(test_part)} to test; "
         f"{provenance.hardware(device)}, {trainer.unit.precision.note}; run {run.path}"
     )
-    reporter.say(f"{feed.note}; {kernels}; {trainer.note}")
+    reporter.say("; ".join([feed.note, kernels, *([trainer.note] if device.type == "cuda" else [])]))
     if trainer.progress.epoch == config.training.epochs:
         reporter.say(f"{run.path} is trained to its last epoch, {config.training.epochs}; it is evaluated again")
     elif warmup_epochs(config.training) < config.training.warmup_epochs:

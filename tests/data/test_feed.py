@@ -248,7 +248,7 @@ def test_clips_lie_on_the_device_where_half_of_it_holds_them(store, memory):
     memory(2 * size - 1)
     feed = choose(store)
     assert isinstance(feed, Windowed)
-    assert "come by windows of" in feed.note and "cpu has" in feed.note and "shards" not in feed.note
+    assert "come by windows of" in feed.note and "memory has" in feed.note and "shards" not in feed.note
 
 
 def test_the_setting_decides_where_clips_lie(store, memory):
@@ -259,7 +259,7 @@ def test_the_setting_decides_where_clips_lie(store, memory):
     memory(size)
     assert isinstance(choose(store, "device"), Resident)
     memory(size - 1)
-    with pytest.raises(ConfigError, match=r"is device, but cpu has 0.0 MB free for 30 clips of 0.0 MB; set environ"):
+    with pytest.raises(ConfigError, match=r"is device, but memory has 0.0 MB free for 30 clips of 0.0 MB; set environ"):
         choose(store, "device")
 
 

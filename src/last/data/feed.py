@@ -128,13 +128,15 @@ def choose_feed(
     row_bytes = sum(array[:1].nbytes for array in (store.joints, store.confidence) if array is not None)
     size = int((table["frames"].astype(np.int64) * table["bodies"]).sum()) * row_bytes
     free, memory = free_memory(device), total_memory()
-    what, room = f"{len(table):,} clips of {_bytes(size)}", f"{device} has {_bytes(free)} free"
+    what = f"{len(table):,} clips of {_bytes(size)}"
+    place = "memory" if device.type == "cpu" else str(device)
+    room = f"{place} has {_bytes(free)} free"
     if choice == "device" and size > free:
         raise ConfigError(
             f"environment.clips is device, but {room} for {what}; set environment.clips to windows or auto"
         )
     if choice == "device" or (choice == "auto" and size <= _SHARE * free):
-        return Resident(DeviceClips.from_store(store, indices, device), f"{what} lie on the device; {room}")
+        return Resident(DeviceClips.from_store(store, indices, device), f"{what}, all of them in {place}; {room}")
     shard = max(1, len(table) * _SHARD // size) if size > memory else None
     feed = Windowed(store, indices, device, batch, min(_WINDOW, free // 8), shard, _WINDOW // _SHARD)
     why = "as environment.clips asks" if choice == "windows" else room

@@ -1,0 +1,154 @@
+"""Measure training: `python benchmarks/training.py [--device cuda] [--json results/training_cpu.json]`.
+
+Each step is that of `last train`, augmentation included. All cases take turns in one process, so that a ratio holds on
+a busy machine too. Four parts: ways to run a step, its cost by clips, frames and joints, trainings side by side, and,
+on request, `last train` from command to final table on a synthetic set of NTU RGB+D 60's size.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from last.bench.side_by_side import time_side_by_side
+from last.bench.speed import Speed, measure
+from last.bench.workload import RUNTIMES, Case
+from last.data.clip import Clip
+from last.data.datasets import load_dataset
+from last.data.store_writer import StoreWriter
+from last.progress import Reporter
+from last.provenance import record
+from last.run import Run
+from last.skeleton import load_layout
+
+LAST = ("last_e_nano", "last_e_small", "last_e_base", "last_e_large", "last_v2_base")
+LAYOUTS = ("sbu15", "ntu", "mediapipe33")
+# One person who trains and one who is tested, of NTU RGB+D 60's cross-subject protocol.
+TRAINING, TESTING = 1, 3
+CLIPS = (40_091, 16_487)
+
+
+def speeds(cases: Sequence[Case], rounds: int) -> list[Speed]:
+    """Of those that this machine can run."""
+    able = [case for case in cases if RUNTIMES[case.runtime].fault(case.model, torch.device(case.device)) is None]
+    return measure(able, rounds, torch.Generator().manual_seed(0), Reporter())
+
+
+def ways(first: Case, rounds: int) -> list[Speed]:
+    """Each network by each runtime that suits it; compiling for a CPU takes minutes and gains nothing there."""
+    names = [name for name, runtime in RUNTIMES.items() if first.device != "cpu" or not runtime.compiles]
+    models = LAST if first.device != "cpu" else LAST[:-1]
+    return speeds([replace(first, model=model, runtime=name) for model in models for name in names], rounds)
+
+
+def costs(first: Case, rounds: int) -> list[Speed]:
+    """Nano at twice and four times the clips, frames, and at other numbers of joints."""
+    cases = [replace(first, batch=first.batch * factor) for factor in (1, 2, 4)]
+    cases += [replace(first, frames=frames) for frames in (32, 128, 256)]
+    cases += [replace(first, layout=load_layout(name)) for name in LAYOUTS if name != first.layout.name]
+    return speeds(cases, rounds)
+
+
+def write(folder: Path, clips: tuple[int, int]) -> None:
+    """A store with the splits of NTU RGB+D 60: one body, 40 to 119 frames; each class trembles in its own pose."""
+    ntu = load_dataset("ntu60")
+    rng = np.random.default_rng(0)
+    poses = rng.normal(0, 1, (60, 1, 1, 25, 3)).astype(np.float32)
+    noise = rng.normal(0, 0.3, (240, 1, 25, 3)).astype(np.float32)
+    with StoreWriter(folder, ntu.layout, ntu.classes) as writer:
+        for i, frames in enumerate(rng.integers(40, 120, sum(clips)).tolist()):
+            start = int(rng.integers(len(noise) - frames))
+            joints = poses[i % 60] + noise[start : start + frames]
+            subject = TRAINING if i < clips[0] else TESTING
+            writer.append(Clip(joints, f"clip{i:05d}", "ntu", label=i % 60, subject=subject))
+
+
+def whole(model: str, clips: tuple[int, int], epochs: int, device: str) -> dict[str, Any]:
+    """Seconds of `last train`, from the command to its end, and what its record says."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "store", clips)
+        settings = {"data.path": f"{folder}/store", "training.batch_size": 256}
+        settings |= {"training.lr": 0.1, "training.amp": device != "cpu", "training.validation": 0}
+        command = [sys.executable, "-m", "last.cli", "train", "--model", model, "--dataset", "ntu60"]
+        command += ["--device", device, "--epochs", str(epochs), "--run", f"{folder}/run"]
+        for key, value in settings.items():
+            command += ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
+        start = time.perf_counter()
+        subprocess.run(command, check=True)
+        seconds = time.perf_counter() - start
+        run = Path(folder) / "run"
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        epoch_seconds = [row["seconds"] for row in Run.open(run).history()]
+    return {
+        "model": model,
+        "clips": clips[0],
+        "epochs": epochs,
+        "command_seconds": round(seconds, 1),
+        "epoch_seconds_first_tenth": round(float(np.median(epoch_seconds[1 : max(2, epochs // 10 + 1)])), 3),
+        "epoch_seconds_last_tenth": round(float(np.median(epoch_seconds[-max(1, epochs // 10) :])), 3),
+        "top1": result["top1"],
+    }
+
+
+def show(rows: Sequence[Speed]) -> None:
+    """A line each."""
+    for row in rows:
+        shape = f"{row.batch} x {row.frames} frames x {row.joints} joints"
+        speed = f"{row.ms_median:9.1f} ms {row.clips_per_second:10,.0f} clips/s"
+        peak = "" if row.peak_mb is None else f"{row.peak_mb:9,.0f} MB"
+        print(f"{row.model:14} {row.runtime:17} {shape:32} {speed} {peak}")
+
+
+def main() -> None:
+    """Print the figures, and write them where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument(
+        "--parts", nargs="+", default=["ways", "costs", "side"], choices=["ways", "costs", "side", "set"]
+    )
+    parser.add_argument("--clips", type=int, nargs=2, default=CLIPS, help="of the set, to train and to test")
+    parser.add_argument("--epochs", type=int, default=70)
+    parser.add_argument("--json", type=Path, help="file for the figures, in results/")
+    given = parser.parse_args()
+    on_cpu = given.device == "cpu"
+    threads = torch.get_num_threads()
+    runtime = "fused" if on_cpu else "fused_graph_half"
+    first = Case("last_e_nano", runtime, given.device, threads, 16 if on_cpu else 256, "train", load_layout("ntu"))
+    content: dict[str, Any] = {"kind": "training"}
+    for part, function in (("ways", ways), ("costs", costs)):
+        if part in given.parts:
+            rows = function(first, given.rounds)
+            show(rows)
+            content[part] = [asdict(row) for row in rows]
+    if "side" in given.parts:
+        # The batch of the recipes, for which a GPU is far too wide.
+        case = replace(first, batch=16, threads=1)
+        content["side"] = []
+        for runs in (2,) if on_cpu else (2, 4, 8, 16):
+            found = time_side_by_side(case, runs, 10 if on_cpu else 100)
+            speed = f"{found.side_by_side:,.0f} clips/s side by side, {found.gain:.2f} times one after another"
+            print(f"{runs} trainings of {case.batch}: {speed}")
+            content["side"].append({**asdict(found), "gain": found.gain, "runtime": case.runtime})
+    if "set" in given.parts:
+        content["set"] = []
+        for model in ("last_e_nano", "last_e_base"):
+            content["set"].append(whole(model, tuple(given.clips), given.epochs, given.device))
+            print(content["set"][-1])
+    if given.json:
+        content |= record(shlex.join(["python", *sys.argv]), torch.device(given.device))
+        given.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
