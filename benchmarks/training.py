@@ -1,8 +1,9 @@
 """Measure training: `python benchmarks/training.py [--device cuda] [--json results/training_cpu.json]`.
 
 Each step is that of `last train`, augmentation included. All cases take turns in one process, so that a ratio holds on
-a busy machine too. Four parts: ways to run a step, its cost by clips, frames and joints, trainings side by side, and,
-on request, `last train` from command to final table on a synthetic set of NTU RGB+D 60's size.
+a busy machine too. Parts: the ways to run a step, the bounds that they are held against, where the time goes, the cost
+by clips, frames and joints, trainings side by side, and, on request, `last train` from command to final table on a
+synthetic set of NTU RGB+D 60's size.
 """
 
 import argparse
@@ -12,20 +13,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as torch_profile
 
 from last.bench.side_by_side import time_side_by_side
 from last.bench.speed import Speed, measure
-from last.bench.workload import RUNTIMES, Case
+from last.bench.workload import RUNTIMES, Case, finish, training
 from last.data.clip import Clip
 from last.data.datasets import load_dataset
 from last.data.store_writer import StoreWriter
+from last.kernels import accelerate
+from last.models import create_model
+from last.models.cost import count_macs
 from last.progress import Reporter
 from last.provenance import record
 from last.run import Run
@@ -49,6 +56,83 @@ def ways(first: Case, rounds: int) -> list[Speed]:
     names = [name for name, runtime in RUNTIMES.items() if first.device != "cpu" or not runtime.compiles]
     models = LAST if first.device != "cpu" else LAST[:-1]
     return speeds([replace(first, model=model, runtime=name) for model in models for name in names], rounds)
+
+
+def rates(device: torch.device) -> tuple[float, float]:
+    """What the machine does at best: float32 operations a second in a product of matrices, bytes a second in a copy."""
+    size, length = (1024, 1 << 26) if device.type == "cpu" else (8192, 1 << 29)
+    a, b = torch.rand(2, size, size, device=device)
+    source = torch.rand(length, device=device)
+    target = torch.empty_like(source)
+
+    def least(work: Callable[[], object]) -> float:
+        seconds = []
+        for _ in range(10):
+            finish(device)
+            start = time.perf_counter()
+            work()
+            finish(device)
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    return 2 * size**3 / least(lambda: torch.mm(a, b)), 2 * source.nbytes / least(lambda: target.copy_(source))
+
+
+def kept_bytes(first: Case, model: str, runtime: str) -> float:
+    """Bytes a clip that a forward pass keeps for the backward pass."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    network = create_model(model, first.classes, first.layout).to(first.device).train()
+    accelerate(network, torch.device(first.device), RUNTIMES[runtime].kernels)
+    size = (first.batch, first.layout.dimensions, first.frames, len(first.layout.joints), first.bodies)
+    streams = {name: torch.rand(size, device=first.device) for name in network.streams}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        scores = network(streams)  # holds on to what is kept, so that no address is used twice
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    del scores
+    return sum(size for address, size in kept.items() if address not in weights) / first.batch
+
+
+def bounds(first: Case) -> dict[str, Any]:
+    """Clips a second that no step can exceed: each multiply-accumulate three times, each kept byte written and read."""
+    device = torch.device(first.device)
+    operations, moved = rates(device)
+    rows = []
+    for model in LAST[:-1]:
+        macs = count_macs(model, first.classes, first.layout, first.frames, first.bodies)
+        for runtime in ("eager", "fused"):
+            if RUNTIMES[runtime].fault(model, device) is None:
+                kept = kept_bytes(first, model, runtime)
+                row = {"model": model, "runtime": runtime, "macs": macs, "kept_mb": round(kept / 1e6, 2)}
+                rows.append(row | {"arithmetic": round(operations / (6 * macs)), "memory": round(moved / (2 * kept))})
+                print(rows[-1])
+    return {"gflops": round(operations / 1e9, 1), "gb_per_second": round(moved / 1e9, 1), "rows": rows}
+
+
+def profile(first: Case) -> list[dict[str, Any]]:
+    """Where the time of a step goes, eagerly and by kernels: the ten largest shares of each."""
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if first.device != "cpu" else [])]
+    rows = []
+    for runtime in ("eager", "fused"):
+        if RUNTIMES[runtime].fault(first.model, torch.device(first.device)) is None:
+            step = training(replace(first, runtime=runtime))
+            step()
+            with torch_profile(activities=activities) as profiled:
+                for _ in range(10):
+                    step()
+                finish(torch.device(first.device))
+            name = "self_cpu_time_total" if first.device == "cpu" else "self_device_time_total"
+            times = {event.key: getattr(event, name) for event in profiled.key_averages()}
+            total = sum(times.values())
+            for key in sorted(times, key=times.__getitem__, reverse=True)[:10]:
+                rows.append({"runtime": runtime, "operation": key, "percent": round(100 * times[key] / total, 1)})
+                print(f"{runtime:6} {rows[-1]['percent']:5.1f} % {key}")
+    return rows
 
 
 def costs(first: Case, rounds: int) -> list[Speed]:
@@ -114,9 +198,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument(
-        "--parts", nargs="+", default=["ways", "costs", "side"], choices=["ways", "costs", "side", "set"]
-    )
+    parts = ["ways", "bounds", "profile", "costs", "side"]
+    parser.add_argument("--parts", nargs="+", default=parts, choices=[*parts, "set"])
     parser.add_argument("--clips", type=int, nargs=2, default=CLIPS, help="of the set, to train and to test")
     parser.add_argument("--epochs", type=int, default=70)
     parser.add_argument("--json", type=Path, help="file for the figures, in results/")
@@ -131,6 +214,10 @@ def main() -> None:
             rows = function(first, given.rounds)
             show(rows)
             content[part] = [asdict(row) for row in rows]
+    if "bounds" in given.parts:
+        content["bounds"] = bounds(first)
+    if "profile" in given.parts:
+        content["profile"] = profile(first)
     if "side" in given.parts:
         # The batch of the recipes, for which a GPU is far too wide.
         case = replace(first, batch=16, threads=1)

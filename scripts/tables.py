@@ -2,12 +2,14 @@
 
 A table stands between lines `<!-- results:NAME -->` and `<!-- /results -->`; NAME is a data set for LAST's accuracies
 on it, ``real`` for those on all but the embedded one, ``scoreboard`` for networks side by side, ``losses`` for where
-LAST is not ahead of its peers, ``networks`` for what they cost, ``speed`` for how fast they are, ``data`` for speeds of
-the data pipeline, or ``fuzz``.
+LAST is not ahead of its peers, ``networks`` for what they cost, ``speed`` for how fast they are, ``training`` for how
+fast they train, ``parity`` for accuracies by kernels, ``data`` and ``feed`` for speeds of the data pipeline, or
+``fuzz``.
 """
 
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from last.bench.entries import FOLDS, Record, entries, read_records, spread
@@ -25,10 +27,10 @@ SCORES = ("top1", "top1_without_copies", "top5", "mean_class_accuracy")
 MARKED = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
-def data_table() -> str:
-    """How fast data are prepared and read."""
+def figures_table(kind: str) -> str:
+    """How fast data are prepared and read, or how fast clips come to the device."""
     lines = ["| what | value | unit |", "|---|---|---|"]
-    measured = [record for record in read_records(RESULTS) if record["kind"] == "data"]
+    measured = [record for record in read_records(RESULTS) if record["kind"] == kind]
     lines += [f"| {f['what']} | {f['value']:,} | {f['unit']} |" for record in measured for f in record["figures"]]
     return "\n".join(lines) + f"\n\n{_machine(measured[0])}\n" if measured else "not measured\n"
 
@@ -103,13 +105,85 @@ def speed_table() -> str:
     return "\n".join(parts) or "not measured\n"
 
 
+def training_tables() -> str:
+    """How fast LAST trains: by each runtime against the machine's bounds, by size, and where the time goes."""
+    measured = [record for record in read_records(RESULTS) if record["kind"] == "training"]
+    return "\n".join(map(_training, measured)) or "not measured\n"
+
+
+def _training(record: Record) -> str:
+    eager = {row["model"]: row["ms_median"] for row in record["ways"] if row["runtime"] == "eager"}
+    bounds = {(row["model"], row["runtime"]): row for row in record["bounds"]["rows"]}
+    ways = [
+        (
+            f"`{row['model']}`",
+            row["runtime"],
+            f"{row['ms_median']:,.0f}",
+            f"{row['clips_per_second']:,.0f} ({eager[row['model']] / row['ms_median']:.1f})",
+            _megabytes(row),
+            *(
+                f"{bounds[row['model'], row['runtime']][key]:,}"
+                if (row["model"], row["runtime"]) in bounds
+                else "not measured"
+                for key in ("arithmetic", "memory", "kept_mb")
+            ),
+        )
+        for row in record["ways"]
+    ]
+    sizes = [
+        (
+            *(str(row[key]) for key in ("batch", "frames", "joints")),
+            f"{row['ms_median']:,.0f}",
+            f"{1e3 * row['ms_median'] / (row['batch'] * row['frames'] * row['joints']):.2f}",
+            _megabytes(row),
+        )
+        for row in record["costs"]
+    ]
+    shares = [(row["runtime"], f"`{row['operation']}`", str(row["percent"])) for row in record["profile"]]
+    sides = [(str(row["runs"]), f"{row['side_by_side']:,.0f}", f"{row['gain']:.2f}") for row in record["side"]]
+    ways_header = ("model", "runtime", "ms a step", "clips a second (times eager)", "MB")
+    return "\n".join(
+        [
+            _grid((*ways_header, "bound by arithmetic", "bound by memory", "MB a clip kept for backward"), ways),
+            _grid(("clips", "frames", "joints", "ms a step", "µs a clip, frame and joint", "MB"), sizes),
+            _grid(("runtime", "operation", "% of a step"), shares),
+            _grid(("trainings side by side", "clips a second of all", "times one after another"), sides),
+            f"The machine's best: {record['bounds']['gflops']:,.0f} GFLOP/s in a float32 product of matrices, "
+            f"{record['bounds']['gb_per_second']:.0f} GB/s read and written in a copy. {_machine(record)}\n",
+        ]
+    )
+
+
+def parity_table() -> str:
+    """Accuracies by kernels and by plain layers, seed by seed."""
+    rows = []
+    for record in read_records(RESULTS):
+        if record["kind"] == "parity":
+            for row in record["rows"]:
+                scores = ", ".join(f"{seed}: {top1:.1f}" for seed, top1 in row["top1"].items())
+                made_by = (f"`{record['model']}`, {record['dataset']}", row["kernels"])
+                rows.append((*made_by, spread(list(row["top1"].values())), scores))
+    return _grid(("network, data set", "kernels", "top-1", "by seed"), rows) if rows else "not measured\n"
+
+
+def _megabytes(row: Record) -> str:
+    return "not measured" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f}"
+
+
+def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, ["---"] * len(header), *rows))
+
+
 def networks_table() -> str:
     """What networks cost, counted anew."""
     return markdown_of_costs(costs())
 
 
 TABLES = {
-    "data": data_table,
+    "data": lambda: figures_table("data"),
+    "feed": lambda: figures_table("feed"),
+    "training": training_tables,
+    "parity": parity_table,
     "networks": networks_table,
     "speed": speed_table,
     "fuzz": fuzz_table,

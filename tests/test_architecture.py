@@ -16,7 +16,7 @@ LAYERS = [
     {"data", "models"},
     {"evaluate", "kernels"},
     {"training"},
-    {"recognizer", "run", "scored_run"},
+    {"recognizer", "run", "scored_run", "teachers"},
     {"report"},
     {"run_evaluation"},
     {"workflow"},

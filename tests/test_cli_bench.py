@@ -32,7 +32,7 @@ def test_a_dry_run_prints_commands_that_are_the_very_runs(call):
     assert code == 0
     lines = out.splitlines()
     assert len(lines) == 2 * (1 + 5) * (1 + 2)
-    assert "since no authors' recipe is known: last_e_nano" in err
+    assert "so trained by ours alone: last_e_nano" in err
     for line, seed in ((lines[0], 0), (lines[-1], 1)):
         bound = app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)[1]
         config = bound.kwargs["settings"].config()

@@ -38,6 +38,7 @@ TRAINED = {
     "training.seed": 1, "training.epochs": 3, "training.batch_size": 8, "training.accumulate": 2, "training.lr": 0.5,
     "training.warmup_lr": 0.005, "training.min_lr": 0.005, "training.warmup_epochs": 2, "training.momentum": 0.5,
     "training.weight_decay": 0.1, "training.decayed": "all",
+    "training.structure": "branched", "training.auxiliary": 0.5,
     "training.optimizer": "adam", "training.clip_norm": 0.01, "training.label_smoothing": 0.4,
     "training.class_weights": "balanced", "training.ema": 0.1, "training.crop": [0.2, 0.3], "training.jitter": True,
     "training.rotation": [40, 0, 0], "training.scale": 0.5, "training.shear": 0.5, "training.noise": 0.5,
@@ -52,6 +53,10 @@ ELSEWHERE = {
     "data.test_span": "tests/data/test_batches.py",
     "training.schedule": "tests/training/test_optim.py",
     "training.milestones": "tests/training/test_optim.py",
+    "training.teachers": "tests/test_teachers.py",
+    "training.label_weight": "tests/test_teachers.py",
+    "training.temperature": "tests/training/test_distill.py",
+    "training.feature_weight": "tests/training/test_distill.py",
     "training.step_factor": "tests/training/test_optim.py",
     "data.min_frames": "tests/data/test_clean.py",
     "data.max_spread": "tests/data/test_clean.py",
@@ -79,10 +84,10 @@ def test_no_setting_is_left_out():
 def trained(config, layout, clips, tmp_path):
     pipeline = Pipeline.from_config(config.data, config.model, layout, Augmentation.from_config(config.training))
     torch.manual_seed(config.training.seed)
-    model = build_model(config, 2, layout)
+    model = build_model(config, 2, layout, training=True)
     trainer = Trainer(model, pipeline, Resident(clips), config.training, config.environment.batch_size)
     trainer.fit(tmp_path / "c.pt", lambda row: None)
-    return torch.cat([value.flatten().float() for value in trainer.averaged.state_dict().values()])
+    return torch.cat([value.flatten().float() for value in trainer.averaged.deploy().state_dict().values()])
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,20 @@ import pytest
 import torch
 
 from last.config import ConfigError, load_config, with_overrides
+from last.data.batches import Pipeline
 from last.data.clean import CleanOptions
 from last.data.datasets import DataMissingError, load_dataset, open_store, prepare_dataset
+from last.data.feed import choose_feed
+from last.data.protocols import split
 from last.data.store_writer import StoreWriter
-from last.evaluate import Scores
+from last.evaluate import Scores, predict
 from last.models.cost import count_parameters
 from last.models.published import PublishedError
-from last.progress import Reporter
+from last.progress import Interrupted, Reporter
 from last.recognizer import Recognizer, build_model, load_model
 from last.run import Run, RunError
 from last.run_evaluation import evaluate
-from last.training.checkpoint import CheckpointError
+from last.training.checkpoint import CheckpointError, read_checkpoint
 from last.workflow import adopt, begin, resume, train
 
 CPU = torch.device("cpu")
@@ -146,6 +149,42 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_anew(run, config):
     assert [record["command"] for record in again.provenance()["resumed"]] == ["last train --resume"]
 
 
+@pytest.fixture
+def branched(config):
+    settings = {"training.structure": "branched", "training.auxiliary": 0.3, "training.ema": 0.9}
+    return with_overrides(config, settings)
+
+
+def test_what_is_for_training_alone_is_kept_for_training_alone(branched):
+    run = begin(branched, "branched", CPU, "last train")
+    result = train(run, False, CPU, QUIET).result
+    store = open_store(branched)
+    plain = build_model(branched, len(store.classes), store.layout)
+    assert result["parameters"] == count_parameters(plain)
+    for weights in ("last", "best"):
+        saved = load_model(run.weights(weights)).state_dict()
+        assert {name: x.shape for name, x in saved.items()} == {name: x.shape for name, x in plain.state_dict().items()}
+    # The moving average as it trains, of which the checkpoint tells, gives the scores that the run reports.
+    average = build_model(branched, len(store.classes), store.layout, training=True)
+    average.load_state_dict(read_checkpoint(run.checkpoint)["ema"])
+    feed = choose_feed(store, split(store, "xview", "nw_ucla")[1], CPU, 64, "device")
+    probabilities = predict(average.eval(), Pipeline.from_config(branched.data, branched.model, store.layout), feed)
+    assert Scores.open(run.path / "scores.npz").probabilities == pytest.approx(probabilities.numpy(), abs=1e-5)
+
+
+def test_it_goes_on_to_the_bit(branched):
+    runs = [begin(branched, name, CPU, "") for name in ("whole", "parts")]
+    train(runs[0], False, CPU, QUIET)
+    asked = iter([False, False, False, True])  # in the second of its epochs of two steps
+    with pytest.raises(Interrupted):
+        train(runs[1], False, CPU, QUIET, lambda: next(asked))
+    train(resume(runs[1].path, {}, CPU, ""), True, CPU, QUIET)
+    for weights in ("last", "best"):
+        assert runs[0].weights(weights).read_bytes() == runs[1].weights(weights).read_bytes()
+    with pytest.raises(RunError, match=r"was trained with training.structure branched, and plain was asked for"):
+        resume(runs[1].path, {"training.structure": "plain"}, CPU, "")
+
+
 @pytest.mark.parametrize("name", ["provenance.json", "metrics.csv"])
 def test_damaged_notes_of_a_run_are_told_by_name(run, name):
     (run.path / name).write_text("epoch\nx\n")
@@ -201,6 +240,8 @@ def test_nothing_is_made_where_data_is_missing(config, tmp_path):
     [
         ({"data.protocol": "xsub"}, "has no protocol 'xsub'"),
         ({"model.share_backbone": True}, "last_e_nano has no setting share_backbone"),
+        ({"model.name": "last_v2_small", "training.structure": "branched"}, "last_v2_small has no setting branched"),
+        ({"model.name": "last_v2_small", "training.auxiliary": 0.5}, "last_v2_small has no setting auxiliary"),
         ({"model.streams": "joint,bones"}, "expected one or more of"),
         ({"data.normalise": "torsos"}, "'torsos', expected any of"),
     ],

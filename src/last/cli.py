@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from last.cli_bench import bench
 from last.cli_compare import compare, fuse
 from last.cli_data import Positive, assignments, data, network_name, plain_name, reporter
 from last.cli_look import bodies_in_words
-from last.config import Config, ConfigError, load_config
+from last.config import Config, ConfigError, load_config, with_overrides
 from last.progress import Interrupted
 from last.run import Run, Weights
 
@@ -146,6 +146,37 @@ def train(
     else:
         begun = workflow.begin(settings.config(), run, chosen, _command)
     _print_evaluation(begun, workflow.train(begun, resume is not None, chosen, reporter), results)
+
+
+@app.command
+def distill(
+    *,
+    student: str,
+    teacher: Annotated[list[str], Parameter(consume_multiple=True, negative=())],
+    settings: Settings = Settings(),
+    device: Device = "auto",
+    run: str | None = None,
+    results: Path | None = None,
+) -> None:
+    """Train a network on its labels and on the scores of trained ones; 'last train --resume' goes on with it.
+
+    Args:
+        student: the network, by name or alias.
+        teacher: folders of one or more runs, or .safetensors files from them.
+        run: name of the run's folder under the environment's runs_root, or a path.
+        results: folder that also gets a copy of the run's result.json, under a name of its own.
+    """
+    from last import workflow
+    from last.recognizer import choose_device
+
+    if settings.model is not None:
+        raise ConfigError("--student names the network that is trained; leave out --model")
+    chosen, config = choose_device(device), replace(settings, model=student).config()
+    # The recipe is what tells a result's name from that of the network without teachers.
+    given = {"training.recipe": f"{config.training.recipe}_distilled"} | settings.overrides()
+    config = with_overrides(config, given | {"training.teachers": teacher})
+    begun = workflow.begin(config, run, chosen, _command)
+    _print_evaluation(begun, workflow.train(begun, False, chosen, reporter), results)
 
 
 @app.command(name="import")
@@ -370,7 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reporter.say(f"last: {stopped}")
         return 1
     except KeyboardInterrupt:
-        reporter.say("last: stopped; files that were there are unchanged, and 'last data prepare' goes on where it was")
+        reporter.say("last: stopped; files that were there are unchanged, and the same command goes on where it can")
         return 1
     except (OSError, ValueError, RuntimeError) as error:
         reporter.say(f"last: {error}")

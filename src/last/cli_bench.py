@@ -73,7 +73,7 @@ def accuracy(
     cells = grid.plan([plain_name(name) for name in datasets or DATASETS], models, recipes, seeds, protocol, env, given)
     alone = [name for name in models if recipe_of("model", name) is None]
     if grid.AUTHORS in recipes and alone:
-        reporter.say(f"trained by other recipes alone, since no authors' recipe is known: {', '.join(alone)}")
+        reporter.say(f"no recipe of their authors, so trained by ours alone: {', '.join(alone)}")
     if dry_run:
         waiting = [cell for cell in cells if not (cell.is_done() or cell.is_recorded(results))]
         for cell in waiting:
@@ -161,7 +161,7 @@ def speed(
         bodies,
         classes,
     )
-    for fault in faults:
+    for fault in faults if runtimes else []:  # by default each network is run as it can be
         reporter.say(fault)
     speeds = measure(cases, rounds, torch.Generator().manual_seed(0), reporter)
     records = [asdict(row) for row in speeds]
@@ -173,14 +173,17 @@ def speed(
         sys.stdout.write(dumps(records, indent=1) + "\n")
         return
     reporter.answer(f"{provenance.hardware(chosen)}; layout {layout}, {frames} frames, {bodies_in_words(bodies)}")
-    columns = ("model", "runtime", "phase", "batch", "threads", "ms a call", "spread", "clips/s", "ratio", "peak MB")
+    compared = ratios(speeds, reference)
+    columns = ["model", "runtime", "phase", "batch", "threads", "ms a call", "spread", "clips/s", "peak MB"]
+    columns += ["ratio"] * any(compared)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:3] else "right", overflow="fold")
-    for row, ratio in zip(speeds, ratios(speeds, reference), strict=True):
-        numbers = (f"{row.ms_median:,.2f}", f"{row.ms_spread:,.2f}", f"{row.clips_per_second:,.1f}")
-        against = "-" if ratio is None else f"{ratio:.2f}"
-        peak = "-" if row.peak_mb is None else f"{row.peak_mb:,.0f}"
-        table.add_row(row.model, row.runtime, row.phase, str(row.batch), str(row.threads), *numbers, against, peak)
+    for row, ratio in zip(speeds, compared, strict=True):
+        numbers = [f"{row.ms_median:,.2f}", f"{row.ms_spread:,.2f}" if row.ms_spread else "-"]
+        numbers += [f"{row.clips_per_second:,.1f}", "-" if row.peak_mb is None else f"{row.peak_mb:,.0f}"]
+        numbers += ["-" if ratio is None else f"{ratio:.2f}"] * any(compared)
+        table.add_row(row.model, row.runtime, row.phase, str(row.batch), str(row.threads), *numbers)
     reporter.answer(table)
-    reporter.answer(f"ratio: how many times as fast as {reference}")
+    if any(compared):
+        reporter.answer(f"ratio: how many times as fast as {reference}")

@@ -93,6 +93,12 @@ class TrainingConfig:
     ema: float = 0.0
     amp: bool = False
     validation: float = 0.05
+    structure: Literal["plain", "branched"] = "plain"  # of LAST-E while it trains; deployed it is plain
+    auxiliary: float = 0.0  # weight of a second classifier of LAST-E, dropped when deployed; 0: there is none
+    teachers: tuple[str, ...] = ()  # folders of runs, or files of weights, that are distilled
+    label_weight: float | None = None  # of the labels beside teachers; None: the original's for the network
+    temperature: float = 4.0  # of the scores of teachers and student
+    feature_weight: float = 0.0  # of the distance to the teachers' features
     crop: tuple[float, float] = (1.0, 1.0)
     jitter: bool = False
     rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -412,6 +418,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "training.label_smoothing": (0, 0.99),
     "training.ema": (0, 0.999999),
     "training.validation": (0, 0.9),
+    "training.auxiliary": (0, 10),
+    "training.label_weight": (0, 1),
+    "training.temperature": (0.1, 100),
+    "training.feature_weight": (0, 10_000),
     "training.scale": (0, 0.99),
     "training.shear": (0, 10),
     "training.noise": (0, 10),

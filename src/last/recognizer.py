@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from last.config import Config, ConfigError, DataConfig, KernelMode, from_dict
+from last.config import Config, ConfigError, KernelMode, from_dict
 from last.data.batches import DeviceClips, Pipeline
 from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
@@ -25,8 +25,14 @@ from last.skeleton import Layout, layout_from_dict
 from last.training.checkpoint import CheckpointError, load_weights, read_weights
 
 
-def build_model(config: Config, num_classes: int, layout: Layout) -> Network:
+def build_model(config: Config, num_classes: int, layout: Layout, training: bool = False) -> Network:
     """The network of a configuration, with fresh weights.
+
+    Args:
+        config: its settings.
+        num_classes: size of the output.
+        layout: the skeleton.
+        training: with all that its recipe trains it with, else as it is deployed.
 
     Raises:
         ValueError: there is no such model, or it lacks a setting that the configuration gives.
@@ -37,6 +43,10 @@ def build_model(config: Config, num_classes: int, layout: Layout) -> Network:
         settings["confidence"] = True
     if model.share_backbone is not None:
         settings["share_backbone"] = model.share_backbone
+    if training and config.training.structure == "branched":
+        settings["branched"] = True
+    if training and config.training.auxiliary:
+        settings["auxiliary"] = True
     # Some networks are built for a size of their input.
     sizes = {"frames": data.frames, "max_bodies": data.max_bodies}
     settings |= {name: size for name, size in sizes.items() if name in settings_of(model.name)}
@@ -78,6 +88,21 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def weights_file(path: Path) -> Path:
+    """The weights of a run's last epoch, or the .safetensors file itself.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    weights = path / "last.safetensors" if path.is_dir() else path
+    if not weights.is_file():
+        raise CheckpointError(
+            f"no weights at {weights}; give the folder of a finished run, or a .safetensors file from one (an "
+            "interrupted run goes on with 'last train --resume')"
+        )
+    return weights
+
+
 class Recognizer:
     """Names the action in a clip.
 
@@ -92,6 +117,7 @@ class Recognizer:
         classes: the names of its outputs.
         reading: of the files that it was trained on.
         pipeline: from joints to its input.
+        config: the settings of its network and clips; all others have their defaults.
 
     Raises:
         CheckpointError: there are no weights, or they are damaged.
@@ -99,28 +125,22 @@ class Recognizer:
     """
 
     def __init__(self, path: Path | str, device: str | torch.device = "auto", kernels: KernelMode = "auto"):
-        path = Path(path)
-        weights = path / "last.safetensors" if path.is_dir() else path
-        if not weights.is_file():
-            raise CheckpointError(
-                f"no weights at {weights}; give the folder of a finished run, or a .safetensors file from one (an "
-                "interrupted run goes on with 'last train --resume')"
-            )
+        weights = weights_file(Path(path))
         tensors, description = read_weights(weights)
         try:
             self.layout = layout_from_dict(description["layout"], str(weights))
             self.classes = tuple(map(str, description["classes"]))
             self.reading = Reading(self.layout, self.classes, joints_alone(description.get("columns", {})))
-            config = from_dict({"model": description["model"], "data": description["data"]}, str(weights))
+            sections = {"model": description["model"], "data": description["data"]}
         except KeyError as error:
             raise CheckpointError(f"{weights} does not say its {error}; it was not written by 'last train'") from error
+        self.config = config = from_dict(sections, str(weights))
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = build_model(config, len(self.classes), self.layout)
         load_weights(self.model, tensors, str(weights))
         self.model.to(self.device).eval()
         accelerate(self.model, self.device, kernels)
         self.pipeline = Pipeline.from_config(config.data, config.model, self.layout)
-        self.data: DataConfig = config.data
 
     def predict(
         self, joints: np.ndarray | Tensor, top: int = 5, confidence: np.ndarray | Tensor | None = None
@@ -154,7 +174,7 @@ class Recognizer:
             ValueError: a clip's shape does not fit the layout, or it shows no joint at all.
         """
         rows = DeviceClips.from_clips([self.clean(clip)[0] for clip in clips], self.device)
-        return predict(self.model, self.pipeline, rows, batch_size, self.data.test_crops).numpy()
+        return predict(self.model, self.pipeline, rows, batch_size, self.config.data.test_crops).numpy()
 
     def rank(self, probabilities: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
         """For each row of probabilities, (N, K), the best classes with theirs, best first."""
@@ -173,7 +193,7 @@ class Recognizer:
                 f"clip '{clip.name}' has {clip.joints.shape[2]} joints of {clip.joints.shape[3]} coordinates, but the "
                 f"network was trained on layout '{self.layout.name}' with {expected[0]} of {expected[1]}"
             )
-        cleaned, counts = clean(clip, self.layout, CleanOptions.from_config(self.data))
+        cleaned, counts = clean(clip, self.layout, CleanOptions.from_config(self.config.data))
         if cleaned is None:
             raise ValueError(f"clip '{clip.name}' shows no joint that is not missing, so there is nothing to recognise")
         return cleaned, counts

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from last.data.feed import Feed, choose_feed
 from last.data.protocols import split, validation_split
 from last.evaluate import BATCH, measure, predict
 from last.kernels import accelerate
+from last.models import Network
 from last.models.cost import count_parameters
 from last.models.published import load_published
 from last.progress import Interrupted, Reporter, stop_on_signal
 from last.recognizer import build_model, describe
 from last.run import Run, RunError
 from last.run_evaluation import Evaluation, evaluate
+from last.teachers import Teacher, distillation, open_teachers, require_unchanged
 from last.training.checkpoint import save_weights
 from last.training.loop import Trainer
 from last.training.optim import warmup_epochs
@@ -48,14 +51,16 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
     Raises:
         RunError: the folder holds a run already.
         WriteError: it cannot be written.
-        DataMissingError, ValueError: the clips or settings cannot train; no folder is made.
+        DataMissingError, ValueError: the clips, settings or teachers cannot train; no folder is made.
     """
     store = open_store(config)
     split(store, config.data.protocol, config.data.name)
     Pipeline.from_config(config.data, config.model, store.layout)
     with torch.device("meta"):
-        build_model(config, len(store.classes), store.layout)
-    return Run.create(_folder(config, name), config, provenance.record(command, device))
+        build_model(config, len(store.classes), store.layout, training=True)
+    teachers = open_teachers(config, store.classes, store.layout, torch.device("cpu"))
+    taught = {"teachers": [teacher.record for teacher in teachers]} if teachers else {}
+    return Run.create(_folder(config, name), config, provenance.record(command, device) | taught)
 
 
 def adopt(config: Config, weights: Path, name: str | None, command: str) -> Run:
@@ -99,16 +104,20 @@ def resume(path: Path, given: Mapping[str, Any], device: torch.device, command: 
         command: the command line, for the record.
 
     Raises:
-        RunError: there is no run, it is of published weights, or a setting would change what it is.
+        RunError: there is no run, it is of published weights, a setting would change what it is, or a teacher's
+            weights are not those that it began with.
+        CheckpointError: a teacher is gone.
         ConfigError: there is no such setting.
         WriteError: the folder cannot be written.
     """
     run = Run.open(path).with_settings(given)
-    if published := run.provenance().get("published"):
+    made_by = run.provenance()
+    if published := made_by.get("published"):
         raise RunError(
             f"{run.path} holds weights that others published, {published['file']}, and no training to go on with; "
             f"score them with 'last evaluate {run.path}', or train a network of your own into another folder"
         )
+    require_unchanged(made_by.get("teachers", []))
     run.add_provenance(provenance.record(command, device))
     return run
 
@@ -148,22 +157,42 @@ def train(
     pipeline = Pipeline.from_config(config.data, config.model, store.layout, augmentation)
     with ALONE:
         torch.manual_seed(recipe.seed)
-        model = build_model(config, len(store.classes), store.layout).to(device)
+        model = build_model(config, len(store.classes), store.layout, training=True).to(device)
+        teachers = open_teachers(config, store.classes, store.layout, device)
+        taught = distillation(config, model, teachers)
     kernels = accelerate(model, device, machine.kernels)
     names = store.clips["name"][train_part]
-    trainer = Trainer(model, pipeline, feed, recipe, machine.batch_size, lambda i: names[i].decode(), machine.step)
+    streams = dict.fromkeys((*pipeline.streams, *(s for t in teachers for s in t.recognizer.pipeline.streams)))
+    trainer = Trainer(
+        model,
+        replace(pipeline, streams=tuple(streams)),
+        feed,
+        recipe,
+        machine.batch_size,
+        lambda i: names[i].decode(),
+        machine.step,
+        taught,
+    )
     if resumed and run.checkpoint.exists():
         trainer.load(run.checkpoint)
     elif resumed:
         reporter.say(f"{run.path} was stopped before its first checkpoint, so it begins anew, from the same seed")
     reporter.say(
-        f"{config.model.name}, {count_parameters(model):,} parameters; {config.data.name} {config.data.protocol}: "
+        f"{config.model.name}, {_size(model)}; {config.data.name} {config.data.protocol}: "
         f"{len(train_part)} clips to train, {len(validation_part)} to validate, {len(test_part)} to test; "
         f"{provenance.hardware(device)}, {trainer.unit.precision.note}; run {run.path}"
     )
     reporter.say("; ".join([feed.note, kernels, *([trainer.note] if device.type == "cuda" else [])]))
+    if taught is not None:
+        reporter.say(
+            f"taught by {', '.join(map(_in_words, teachers))}, asked {'at each step' if taught.asked else 'once'}; "
+            f"label weight {taught.label_weight:g}, temperature {taught.temperature:g}"
+        )
     if trainer.progress.epoch == config.training.epochs:
         reporter.say(f"{run.path} is trained to its last epoch, {config.training.epochs}; it is evaluated again")
+    elif resumed and (trainer.progress.epoch or trainer.progress.step):
+        done, all_steps = trainer.progress.step, trainer.steps_per_epoch
+        reporter.say(f"goes on in epoch {trainer.progress.epoch + 1} after {done} of its {all_steps} steps")
     elif warmup_epochs(config.training) < config.training.warmup_epochs:
         reporter.say(
             f"the warm-up is {warmup_epochs(config.training):g} instead of {config.training.warmup_epochs} epochs, "
@@ -182,6 +211,17 @@ def train(
         reporter.say(f"training waited {feed.waited:.0f} s for the disk")
     with _EVALUATING:
         return evaluate(run, device, reporter)
+
+
+def _size(model: Network) -> str:
+    deployed, trained = count_parameters(model.deploy()), count_parameters(model)
+    return f"{deployed:,} parameters" + ("" if trained == deployed else f", in training {trained:,}")
+
+
+def _in_words(teacher: Teacher) -> str:
+    record = teacher.record
+    top1 = f", top-1 {record['top1']:.1f}" if "top1" in record else ""
+    return f"{record['model']} ({record['path']}{top1})"
 
 
 def _fit(
@@ -223,7 +263,7 @@ def _fit(
             on_epoch,
             advance,
             validate if validation is not None else None,
-            lambda: save_weights(run.weights("best"), trainer.averaged, description),
+            lambda: save_weights(run.weights("best"), trainer.averaged.deploy(), description),
             stopping,
         )
-    save_weights(run.weights("last"), trainer.averaged, description)
+    save_weights(run.weights("last"), trainer.averaged.deploy(), description)

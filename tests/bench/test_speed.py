@@ -225,7 +225,7 @@ def test_the_command_prints_records_and_writes_a_result(tmp_path, monkeypatch, c
     assert (result["kind"], result["records"]) == ("speed", records)
     assert {"command", "commit", "hardware", "torch", "date"} <= set(result)
     assert main(["bench", "speed", *map(str, arguments), "--reference", "ddnet_small"]) == 0
-    assert " 1.00 " in capsys.readouterr().out
+    assert " 1.00\n" in capsys.readouterr().out
     capsys.readouterr()
     assert main(["bench", "speed", "--reference", "nano_x"]) == 2  # before anything is timed
     assert "no model 'nano_x'" in capsys.readouterr().err

@@ -98,6 +98,53 @@ def test_what_they_do_not_do_the_plain_layers_do():
 
 
 @needs_kernels
+def test_a_layer_that_trains_in_part_is_left_to_the_plain_ones():
+    plain, fused = networks("last_e_nano", "sbu15", dropout=0.5)
+    streams = streams_of(plain, 3, 16)
+    for network in (plain, fused):  # as fine-tuning does it
+        for norm in network.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.eval()
+    torch.manual_seed(1)
+    expected = plain(streams)
+    torch.manual_seed(1)
+    found = fused(streams)
+    assert torch.equal(expected, found)
+    found.sum().backward()
+    assert torch.equal(plain.blocks[0].norm.running_mean, fused.blocks[0].norm.running_mean)
+
+
+@needs_kernels
+def test_other_types_are_left_to_the_plain_layers():
+    plain, fused = networks("last_e_nano", "sbu15")
+    streams = streams_of(plain, 3, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(plain(streams), fused(streams))
+    with pytest.raises(RuntimeError, match="mixed dtype"):  # PyTorch's own refusal
+        fused.to(torch.bfloat16)(streams)
+
+
+@needs_kernels
+def test_backward_uses_the_parameters_of_forward():
+    plain, fused = networks("last_e_nano", "sbu15")
+    streams = streams_of(plain, 3, 16)
+    gradients = []
+    for network in (plain, fused):
+        other = {name: (2 * value).detach().requires_grad_() for name, value in network.named_parameters()}
+        torch.func.functional_call(network, other, (streams,)).square().sum().backward()
+        gradients.append(other["blocks.1.norm.weight"].grad)
+    assert gap(*gradients) < 1e-3
+
+
+@needs_kernels
+def test_a_batch_without_bodies_changes_no_statistics():
+    _, fused = networks("last_e_nano", "sbu15")
+    streams = {name: stream.expand(-1, -1, -1, -1, 2) for name, stream in streams_of(fused, 2, 16).items()}
+    fused(streams, torch.zeros(2, 2, dtype=torch.bool))
+    assert fused.blocks[0].norm.running_mean.isfinite().all()
+
+
+@needs_kernels
 def test_dropout_drops_the_asked_share_and_backward_knows_which():
     plain, fused = networks("last_e_nano", "kinect20", dropout=0.3)
     one, other = plain.blocks[1], fused.blocks[1]
@@ -159,14 +206,27 @@ def test_a_copy_is_on_kernels_too_and_plain_takes_them_away():
     _, fused = networks("last_e_nano", "sbu15")
     blocks = [module for module in copy.deepcopy(fused).modules() if isinstance(module, LightGCNBlock)]
     assert all(block.kernels is not None for block in blocks)
-    assert accelerate(fused, CPU, "plain") == "plain layers"
+    assert accelerate(fused, CPU, "plain") == "PyTorch's layers"
     assert all(block.kernels is None for block in fused.blocks)
     assert set(fused.state_dict()) == set(last.create_model("last_e_nano", 7, "sbu15").state_dict())
 
 
+@needs_kernels
+def test_blocks_that_train_as_branches_have_none_until_they_are_deployed():
+    network = last.create_model("last_e_nano", 7, "sbu15", branched=True)
+    assert accelerate(network, CPU) == "fused kernels (C++) but for blocks, which train as branches"
+    assert network.fusion.kernels is not None
+    assert all(block.kernels is None for block in network.blocks)
+    with pytest.raises(ConfigError, match="no kernels: blocks that train as branches have none; use auto"):
+        accelerate(network, CPU, "fused")
+    deployed = network.deploy()
+    assert accelerate(deployed, CPU, "fused") == "fused kernels (C++)"
+    assert all(block.kernels is not None for block in deployed.blocks)
+
+
 def test_other_networks_stay_plain_and_say_so():
     network = last.create_model("ddnet_small", 7)
-    assert accelerate(network, CPU) == "plain layers, no kernels: DDNet has none"
+    assert accelerate(network, CPU) == "PyTorch's layers; no kernels: DDNet has none"
     with pytest.raises(ConfigError, match="kernels is fused, and there are no kernels: DDNet has none; use auto"):
         accelerate(network, CPU, "fused")
 
@@ -174,15 +234,18 @@ def test_other_networks_stay_plain_and_say_so():
 @pytest.fixture
 def no_library(monkeypatch, tmp_path):
     monkeypatch.setenv("LAST_CACHE", str(tmp_path))
-    build.library.cache_clear()
+    build._built.cache_clear()
     yield tmp_path
-    build.library.cache_clear()
+    build._built.cache_clear()
 
 
 def test_without_a_compiler_the_plain_layers_do_it(no_library, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     note = accelerate(last.create_model("last_e_nano", 7), CPU)
-    assert note.startswith("plain layers, no kernels: no C++ compiler was found (no-such-compiler); install g++")
+    assert note.startswith(
+        "PyTorch's layers, which are about three times slower; no kernels: no C++ compiler was found "
+        "(no-such-compiler); install g++"
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no program 'false'")
@@ -195,4 +258,29 @@ def test_a_compiler_that_fails_leaves_nothing_behind(no_library, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_said(no_library, monkeypatch):
     (no_library / "file").touch()
     monkeypatch.setenv("LAST_CACHE", str(no_library / "file"))
-    assert accelerate(last.create_model("last_e_nano", 7), CPU).startswith("plain layers, no kernels: ")
+    assert "; no kernels: " in accelerate(last.create_model("last_e_nano", 7), CPU)
+
+
+@needs_kernels
+def test_a_damaged_program_is_made_again(no_library, monkeypatch):
+    build.library()
+    name = next(no_library.glob("*.so")).name
+    monkeypatch.setenv("LAST_CACHE", str(no_library / "other"))
+    program = no_library / "other" / name
+    program.parent.mkdir()
+    program.touch()
+    build._built.cache_clear()
+    build.library()
+    assert program.stat().st_size > 0
+    assert build.uses_threads()
+
+
+def test_a_user_without_a_home_is_told(no_library, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("LAST_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    with pytest.raises(build.BuildError, match="no home folder; name a folder in LAST_CACHE"):
+        build.library()

@@ -26,6 +26,7 @@ RECIPE = TrainingConfig(
     epochs=5, batch_size=4, lr=0.05, warmup_epochs=1, ema=0.9, seed=3, rotation=(20.0, 20.0, 20.0), noise=0.01,
     flip_sides=0.5, jitter=True, crop=(0.5, 1.0),
 )  # fmt: skip
+FIRST = {"model": SimpleNamespace(bodies="first")}
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
@@ -178,16 +179,19 @@ def test_adam_is_made_ready_to_be_recorded_and_runs_otherwise_as_it_is(stick, fo
     [
         ({}, None),
         ({"device": torch.device("cpu")}, "CUDA graphs need a GPU, and the device is cpu"),
-        ({"scaler": SimpleNamespace(is_enabled=lambda: True)}, "float16 asks after each step"),
+        ({"scaler": SimpleNamespace(is_enabled=lambda: True)}, "float16 with loss scaling has not been tried"),
         ({"most": 2}, "clips have up to 2 bodies"),
-        ({"most": 2, "model": SimpleNamespace(bodies="first")}, None),
+        ({"most": 2, **FIRST}, None),
         ({"most": 2, "pipeline": SimpleNamespace(max_bodies=1)}, None),
+        ({"most": 2, **FIRST, "distillation": SimpleNamespace(asked=[SimpleNamespace(bodies="mean")])}, "clips have"),
+        ({"most": 2, **FIRST, "distillation": SimpleNamespace(asked=())}, None),
     ],
 )
 def test_what_cannot_be_captured_is_known_before(change, reason):
     parts = {
         "device": torch.device("cuda"), "scaler": SimpleNamespace(is_enabled=lambda: False),
         "model": SimpleNamespace(bodies="mean"), "pipeline": SimpleNamespace(max_bodies=2), "most": 1,
+        "distillation": None,
     }  # fmt: skip
     parts |= change
     found = why_eager(SimpleNamespace(**parts), SimpleNamespace(most_bodies=parts["most"]))

@@ -107,3 +107,21 @@ def test_the_average_leaves_what_does_not_change_as_it_is():
     for step in range(50):
         ema.update(average_weight(0.9, step))
     assert torch.equal(ema.module.weight, model.weight)
+
+
+def test_a_first_step_that_overflows_leaves_no_trace():
+    # What loss scaling does in float16: a step whose gradients overflowed is left out by the optimiser's own kernel.
+    def moved(overflow):
+        torch.manual_seed(0)
+        model = nn.Linear(64, 64)
+        before = model.weight.detach().clone()
+        optimizer = build_optimizer(model, TrainingConfig(lr=0.1, weight_decay=0.0))
+        for found in ([1.0] if overflow else []) + [0.0]:
+            for parameter in model.parameters():
+                parameter.grad = torch.full_like(parameter, torch.inf if found else 1.0)
+            optimizer.grad_scale, optimizer.found_inf = torch.ones(()), torch.tensor(found)
+            optimizer.step()
+        return model.weight.detach() - before
+
+    assert torch.equal(moved(overflow=True), moved(overflow=False))
+    assert moved(overflow=False).mean().item() == pytest.approx(-0.1 * 1.9)  # Nesterov: 1 + 0.9 times the gradient

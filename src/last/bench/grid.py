@@ -1,5 +1,6 @@
 """A grid of ordinary runs, data set x protocol x network x recipe x seed: a few at a time, and resumable."""
 
+import contextlib
 import itertools
 import json
 import multiprocessing
@@ -155,8 +156,9 @@ def _protocols(dataset: str, default: str) -> list[str]:
 def default_jobs(cells: Sequence[Cell], device: str, threads: int) -> int:
     """How many of these runs to make side by side: as many as have threads of their own, or on each GPU.
 
-    A small network leaves most of a GPU idle, so there eight of them share it, or as many as its memory has 8 GiB for;
-    of larger ones one alone.
+    A small network leaves most of a GPU idle, so there eight of them share it, or as many as its memory has 8 GiB for.
+    One alone has a GPU where a network is larger, or where its steps cannot be captured, as the host would then hold
+    all of them up.
 
     Args:
         cells: the runs.
@@ -166,7 +168,8 @@ def default_jobs(cells: Sequence[Cell], device: str, threads: int) -> int:
     gpus = _gpus(device)
     if not gpus:
         return max(1, engines.cores() // threads)
-    if any(size >= _SMALL for size in _sizes(cells)):
+    eager = (c.config.data.max_bodies > 1 and c.config.model.bodies == "mean" for c in cells)
+    if any(eager) or any(size >= _SMALL for size in _sizes(cells)):
         return 1
     places = [torch.device(device)] if ":" in device else [torch.device("cuda", i) for i in range(gpus)]
     free = min(torch.cuda.mem_get_info(place)[0] for place in places)
@@ -235,13 +238,13 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     # Workers, which may be on other machines, leave word on this desk, and look there whether to stop.
-    with (
-        TemporaryDirectory(dir=folder, prefix=".grid-") as name,
-        stop_on_signal(reporter, (Path(name) / STOP).touch),
-    ):
-        desk = Path(name)
+    with contextlib.ExitStack() as desks:
+        desk = Path(desks.enter_context(TemporaryDirectory(dir=folder, prefix=".grid-")))
+        desks.enter_context(stop_on_signal(reporter, (desk / STOP).touch))
         work = partial(_work, desk=desk, threads=threads, device=device)
-        for _ in engines.run(work, [[cell] for cell in waiting.values()], jobs, engine):
+        # Closed first, so that word to stop lies on the desk until all have read it.
+        running = contextlib.closing(engines.run(work, [[cell] for cell in waiting.values()], jobs, engine))
+        for _ in desks.enter_context(running):
             for cell in [cell for cell in waiting.values() if (desk / cell.name).exists()]:
                 del waiting[cell.name]
                 try:

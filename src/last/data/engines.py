@@ -6,7 +6,7 @@ A task is a sequence of steps, which one worker does in order. All results lie o
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -25,7 +25,7 @@ class EngineError(RuntimeError):
 
 def run(
     work: Work[Step], tasks: Sequence[Sequence[Step]], workers: int = 0, engine: Engine = "processes"
-) -> Iterator[None]:
+) -> Generator[None, None, None]:
     """Do the work of all steps of all tasks, a few at a time, so that nothing grows with their number.
 
     Args:
@@ -40,7 +40,7 @@ def run(
 
     Raises:
         EngineError: a worker died, or the engine is not installed.
-        Exception: what ``work`` raises; tasks that run beside are broken off.
+        Exception: what ``work`` raises; processes beside are broken off, threads are waited for.
     """
     if engine == "ray":
         yield from _run_ray(work, tasks, workers)

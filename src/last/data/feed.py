@@ -5,7 +5,8 @@ Shapes: N batch.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,7 +17,7 @@ from torch import Generator, Tensor
 from last.config import ConfigError
 from last.data.batches import DeviceClips
 from last.data.store import ClipStore
-from last.data.windows import Windowed
+from last.data.windows import Windowed, epoch_order
 
 Choice = Literal["auto", "device", "windows"]
 
@@ -79,12 +80,18 @@ class Resident:
     Args:
         clips: all of them.
         note: why they are there.
+        order: draws that of an epoch; None takes a permutation.
     """
 
     waited = 0.0
 
-    def __init__(self, clips: DeviceClips, note: str = "all clips lie on the device") -> None:
-        self.clips, self.note = clips, note
+    def __init__(
+        self,
+        clips: DeviceClips,
+        note: str = "all clips lie on the device",
+        order: Callable[[Generator], Tensor] | None = None,
+    ) -> None:
+        self.clips, self.note, self._draw = clips, note, order
         self.device = clips.rows.device
         self.labels, self.frames, self.bodies = (table.cpu() for table in (clips.labels, clips.frames, clips.bodies))
         self.most_bodies = clips.most_bodies
@@ -94,6 +101,8 @@ class Resident:
 
     def order(self, generator: Generator) -> Tensor:
         """See :class:`Feed`."""
+        if self._draw is not None:
+            return self._draw(generator)
         return torch.randperm(len(self), generator=generator)
 
     def batches(self, order: Tensor, size: int, first: int = 0) -> Iterator[tuple[DeviceClips, Tensor]]:
@@ -108,10 +117,10 @@ def choose_feed(
 ) -> Feed:
     """Decide how the clips of a part get to the device.
 
-    Where half of the device's free memory holds them, all of them go there. Else they come by windows; and where the
-    host has less memory than they take, so that each is read from the disk again in each epoch, epochs are drawn by
-    :func:`last.data.windows.shard_order`. How they are drawn depends on the machine, not on what else it does, so that
-    a resumed epoch goes on in the same order.
+    Where half of the device's free memory holds them, all of them go there, else they come by windows. Where the host
+    has less memory than they take, so that windows would read each from the disk again in each epoch, epochs are drawn
+    by :func:`last.data.windows.shard_order`, either way: a resumed epoch goes on in its order whatever the machine does
+    besides.
 
     Args:
         store: where the clips lie.
@@ -135,10 +144,13 @@ def choose_feed(
         raise ConfigError(
             f"environment.clips is device, but {room} for {what}; set environment.clips to windows or auto"
         )
+    shard, together = max(1, len(table) * _SHARD // size) if size > memory else None, _WINDOW // _SHARD
     if choice == "device" or (choice == "auto" and size <= _SHARE * free):
-        return Resident(DeviceClips.from_store(store, indices, device), f"{what}, all of them in {place}; {room}")
-    shard = max(1, len(table) * _SHARD // size) if size > memory else None
-    feed = Windowed(store, indices, device, batch, min(_WINDOW, free // 8), shard, _WINDOW // _SHARD)
+        order = partial(epoch_order, table["offset"].astype(np.int64), shard, together)
+        return Resident(
+            DeviceClips.from_store(store, indices, device), f"{what}, all of them in {place}; {room}", order
+        )
+    feed = Windowed(store, indices, device, batch, min(_WINDOW, free // 8), shard, together)
     why = "as environment.clips asks" if choice == "windows" else room
     drawn = "" if shard is None else f"; drawn by shards of {shard:,}, since memory is {_bytes(memory)}"
     feed.note = f"{what} come by windows of {_bytes(feed.window_bytes)}; {why}{drawn}"

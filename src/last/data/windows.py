@@ -37,6 +37,20 @@ def shard_order(clips: int, shard: int, together: int, generator: Generator) -> 
     return shuffled[group.argsort(stable=True)]
 
 
+def epoch_order(first: np.ndarray, shard: int | None, together: int, generator: Generator) -> Tensor:
+    """A permutation of clips, (clips,) int64 on the host, or their :func:`shard_order`.
+
+    Args:
+        first: where in the file each clip begins, (clips,).
+        shard: clips of a shard; None asks for a permutation.
+        together: shards of a group.
+        generator: on the host.
+    """
+    if shard is None:
+        return torch.randperm(len(first), generator=generator)
+    return torch.from_numpy(np.argsort(first))[shard_order(len(first), shard, together, generator)]
+
+
 @dataclass(frozen=True)
 class _Buffers:
     """Room for the clips of a window: rows (R, V, C), seen (R, V), and offset, frames, bodies and labels, (4, K)."""
@@ -137,10 +151,7 @@ class Windowed:
 
     def order(self, generator: Generator) -> Tensor:
         """See :class:`last.data.feed.Feed`."""
-        if self._shard is None:
-            return torch.randperm(len(self), generator=generator)
-        drawn = shard_order(len(self), self._shard, self._together, generator)
-        return torch.from_numpy(np.argsort(self._first))[drawn]
+        return epoch_order(self._first, self._shard, self._together, generator)
 
     def batches(self, order: Tensor, size: int, first: int = 0) -> Iterator[tuple[DeviceClips, Tensor]]:
         """See :class:`last.data.feed.Feed`.
@@ -169,7 +180,7 @@ class Windowed:
 
     def _cut(self, order: np.ndarray, size: int) -> list[np.ndarray]:
         """The clips of each window: as many whole batches as fit."""
-        if size > self._batch < len(self):
+        if size > self._batch and self._batch < len(self):
             raise ValueError(f"batches of {size} clips are asked of windows that were made for {self._batch}")
         begins = np.arange(0, len(order), size)
         ends = np.add.reduceat(self._rows[order], begins).cumsum() if len(order) else begins

@@ -6,9 +6,10 @@ from torch import nn
 from last.config import ConfigError, KernelMode
 from last.kernels import gpu
 from last.kernels.cpu.block import CpuKernels
-from last.kernels.cpu.build import BuildError, library
+from last.kernels.cpu.build import BuildError, library, uses_threads
 from last.models import family_of
 from last.models.last_e import Kernels, LastE, LightGCNBlock, StreamFusion
+from last.models.layers.branched_conv import is_branched
 
 
 def accelerate(model: nn.Module, device: torch.device, mode: KernelMode = "auto") -> str:
@@ -26,18 +27,23 @@ def accelerate(model: nn.Module, device: torch.device, mode: KernelMode = "auto"
         ConfigError: there are none here, and the mode is ``fused``.
     """
     kernels: Kernels | None = None
-    note = "plain layers"
+    note = "PyTorch's layers"
     if mode != "plain":
         fault = _fault(device) if isinstance(model, LastE) else f"{type(model).__name__} has none"
+        branched = is_branched(model)
+        if branched and mode == "fused":
+            fault = "blocks that train as branches have none"
         if isinstance(model, LastE) and fault is None:
             kernels, note = _kernels(model, device)
+            note += " but for blocks, which train as branches" if branched else ""
         elif mode == "fused":
             raise ConfigError(f"environment.kernels is fused, and there are no kernels: {fault}; use auto or plain")
         else:
-            note = f"plain layers, no kernels: {fault}"
+            slower = ", which are about three times slower" if isinstance(model, LastE) else ""
+            note = f"PyTorch's layers{slower}; no kernels: {fault}"
     for layer in model.modules():
         if isinstance(layer, LightGCNBlock | StreamFusion):
-            layer.kernels = kernels
+            layer.kernels = None if is_branched(layer) else kernels
     return note
 
 
@@ -69,4 +75,4 @@ def _kernels(model: LastE, device: torch.device) -> tuple[Kernels, str]:
         from last.kernels.gpu.block import GpuKernels  # imports Triton
 
         return GpuKernels(), "fused kernels (Triton)"
-    return CpuKernels(model), "fused kernels (C++)"
+    return CpuKernels(model), "fused kernels (C++)" if uses_threads() else "fused kernels (C++), on one thread"

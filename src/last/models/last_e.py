@@ -4,6 +4,7 @@ Shapes: N batch, S streams, C channels, T frames, V joints, M bodies, K graph su
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from last.models.layers.attention import STJointAttention
 from last.models.layers.bodies import Bodies, fold_bodies, mean_over_bodies
+from last.models.layers.branched_conv import branch, fold
 from last.models.layers.stages import block_sizes
 from last.models.layers.temporal_conv import residual, separable_tcn
 from last.models.registry import Network, register
@@ -131,6 +133,11 @@ class LastE(Network):
         bodies: ``mean`` averages the features of the present bodies, ``first`` takes the first body alone.
         dropout: before the classifier.
         confidence: a further input channel, how sure the data is of each joint.
+        branched: the convolutions of the blocks train as several each; :meth:`deploy` folds them.
+        auxiliary: a second classifier, of the features after the second stage; :meth:`deploy` drops it.
+
+    Attributes:
+        auxiliary: called in training alone, with (N, C) of the second stage, for those who listen by a forward hook.
     """
 
     def __init__(
@@ -144,6 +151,8 @@ class LastE(Network):
         bodies: Bodies = "mean",
         dropout: float = 0.3,
         confidence: bool = False,
+        branched: bool = False,
+        auxiliary: bool = False,
     ):
         super().__init__()
         self.streams = tuple(streams)
@@ -159,6 +168,10 @@ class LastE(Network):
         )
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels[-1], num_classes)
+        self.middle = sum(blocks[:2])
+        self.auxiliary = nn.Linear(channels[1], num_classes) if auxiliary else None
+        if branched:
+            branch(self.blocks)
 
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """Scores before softmax, (N, classes).
@@ -169,8 +182,19 @@ class LastE(Network):
         """
         x, owner = fold_bodies(streams, mask, self.streams, self.bodies)
         count = len(streams[self.streams[0]])
-        features = self.blocks(self.fusion(x)).mean((2, 3))
-        return self.classifier(self.dropout(mean_over_bodies(features, owner, count)))
+        x = self.fusion(x)
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(x)
+            if number == self.middle and self.auxiliary is not None and self.training:
+                self.auxiliary(mean_over_bodies(x.mean((2, 3)), owner, count))
+        return self.classifier(self.dropout(mean_over_bodies(x.mean((2, 3)), owner, count)))
+
+    def deploy(self) -> "LastE":
+        """A copy with the plain layers alone, whose scores in evaluation are the same."""
+        network = deepcopy(self)
+        fold(network)
+        network.auxiliary = None
+        return network
 
 
 @register

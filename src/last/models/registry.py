@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable
+from copy import deepcopy
 from types import FunctionType
 
 from torch import nn
@@ -26,6 +27,10 @@ class Network(nn.Module):
     in_channels: int
     published_input: tuple[int, int] = (64, 1)
 
+    def deploy(self) -> "Network":
+        """A copy without what is for training alone, whose scores in evaluation are the same."""
+        return deepcopy(self)
+
 
 Builder = Callable[..., Network]
 _BUILDERS: dict[str, Builder] = {}
@@ -37,6 +42,8 @@ SETTINGS = (
     "dropout",
     "confidence",
     "share_backbone",
+    "branched",
+    "auxiliary",
     "frames",  # T that it is built for
     "max_bodies",  # M that it is built for
 )

@@ -30,9 +30,10 @@ def why_eager(step: Step, feed: Feed) -> str | None:
     if step.device.type != "cuda":
         return f"CUDA graphs need a GPU, and the device is {step.device.type}"
     if step.scaler.is_enabled():
-        return "float16 asks after each step whether a gradient overflowed"
+        return "float16 with loss scaling has not been tried in a recording"
     bodies = min(step.pipeline.max_bodies, feed.most_bodies)
-    if bodies > 1 and getattr(step.model, "bodies", None) == "mean":
+    networks = [step.model, *(step.distillation.asked if step.distillation else ())]
+    if bodies > 1 and any(getattr(network, "bodies", None) == "mean" for network in networks):
         return (
             f"clips have up to {bodies} bodies, and how many rows the present ones make changes from step to step "
             "(not so with model.bodies first or padded)"
@@ -57,6 +58,9 @@ def working_on(stream: torch.cuda.Stream | None) -> Generator[None]:
 class GraphRecorder:
     """Records CUDA graphs of one training, which take turns in the same memory: nothing in it outlives a replay."""
 
+    # Of the whole process: PyTorch before 2.13 may keep a recording that failed open, which breaks those after it.
+    broken = False
+
     def __init__(self) -> None:
         self._pool: Any = None
 
@@ -71,19 +75,19 @@ class GraphRecorder:
             RuntimeError: some of it cannot be recorded; nothing that it works on has changed, but the generator is
                 spoiled.
         """
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(generator)
-        with (
-            ALONE,
-            drawing_from(generator),
-            torch.cuda.graph(
-                graph,
-                pool=self._pool,
-                stream=torch.cuda.current_stream(),
-                capture_error_mode="thread_local",  # other threads may train, allocate and copy meanwhile
-            ),
-        ):
-            work()
+        with ALONE, drawing_from(generator):
+            if GraphRecorder.broken:
+                raise RuntimeError("an earlier recording in this process failed")
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(generator)
+            # In this mode other threads may train, allocate and copy meanwhile.
+            recording = torch.cuda.graph(graph, self._pool, torch.cuda.current_stream(), "thread_local")
+            try:
+                with recording:
+                    work()
+            except RuntimeError:
+                GraphRecorder.broken = True
+                raise
         self._pool = graph.pool()
         return graph.replay
 

@@ -9,19 +9,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from last.config import StepMode, TrainingConfig
+from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
-from last.data.feed import Feed
+from last.data.feed import Feed, Resident
+from last.models import Network
 from last.progress import Interrupted
 from last.training.captured import CapturedStep, why_eager, working_on
 from last.training.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from last.training.distill import Distillation
 from last.training.optim import learning_rate
-from last.training.randomness import ALONE
+from last.training.randomness import ALONE, own_stream
 from last.training.step import CHECK_EVERY, Step
 
 
@@ -65,6 +69,7 @@ class Trainer:
         largest_batch: clips that the device holds at once; larger batches are accumulated.
         clip_name: name of a clip by its place in ``feed``, for error messages.
         step: ``graph`` captures the step, ``eager`` does not, ``auto`` does where it can be.
+        distillation: what else the network learns from, on the feed's device, or None.
 
     Raises:
         TrainingError: the step is to be captured and cannot be.
@@ -72,13 +77,14 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         pipeline: Pipeline,
         feed: Feed,
         config: TrainingConfig,
         largest_batch: int | None = None,
         clip_name: Callable[[int], str] = str,
         step: StepMode = "auto",
+        distillation: Distillation | None = None,
     ):
         self.model = model
         self.pipeline = pipeline
@@ -90,10 +96,13 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(feed) / self.step_size)
         micro_batch = min(config.batch_size, largest_batch or config.batch_size)
         weights = self._class_weights()
-        self.unit = Step(model, pipeline, config, self.steps_per_epoch, micro_batch, weights)
+        self.unit = Step(model, pipeline, config, self.steps_per_epoch, micro_batch, weights, distillation)
+        if distillation is not None and isinstance(feed, Resident) and pipeline.augmentation == Augmentation():
+            with self.unit.precision.autocast(self.device):
+                distillation.remember(pipeline, feed.clips)
         self.progress = Progress()
         # Of its own, so that trainings side by side do not wait for each other, and since the default has no graphs.
-        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._stream = own_stream(self.device)
         self._mode: StepMode = step
         self._captured = self._capture()
         if self.device.type == "cpu":
@@ -101,7 +110,7 @@ class Trainer:
                 torch.manual_seed(config.seed)  # dropout draws from torch's own generator
 
     @property
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> Network:
         """The network to report: the moving average where there is one."""
         return self.model if self.unit.average is None else self.unit.average.module
 
@@ -167,7 +176,8 @@ class Trainer:
                 raise
             better = False
             if validate is not None:
-                scores = validate(self.averaged)
+                with working_on(self._stream):
+                    scores = validate(self.averaged)
                 row |= {f"validation_{name}": value for name, value in scores.items()}
                 better = scores["top1"] > self.progress.best
                 self.progress.best = max(self.progress.best, scores["top1"])
@@ -224,10 +234,10 @@ class Trainer:
 
     def _fail(self, index: Tensor, step: int) -> None:
         names = [self.clip_name(i) for i in index.tolist()]
-        kept = "the checkpoint of the last complete epoch is kept" if self.progress.epoch else "nothing was saved yet"
         raise TrainingError(
             f"the loss is not finite in epoch {self.progress.epoch + 1}, step {step + 1}, on the clips "
-            f"{', '.join(names)}; {kept}. Look at these clips with 'last data show', or train with a lower --lr"
+            f"{', '.join(names)}; the last checkpoint, if there was one, is kept. Look at these clips with 'last data "
+            "show', or train with a lower --lr"
         )
 
     def save(self, path: Path) -> None:
@@ -236,7 +246,7 @@ class Trainer:
             path,
             {
                 "progress": vars(self.progress),
-                "config": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.config).items()},
+                "config": _plain(self.config),
                 "clips": self._fingerprint(),
                 "device": self.device.type,
                 **self.unit.state_dict(),
@@ -253,18 +263,19 @@ class Trainer:
         try:
             if state["clips"] != self._fingerprint():
                 raise CheckpointError(
-                    f"{path} was trained on other clips than the {len(self.feed)} that are there now; prepare the "
-                    "same data, or start a new run"
+                    f"{path} was trained on other clips than the {len(self.feed)} that are there now, or draws them in "
+                    "another order, as a machine of other memory may; prepare the same data, or start a new run"
                 )
             if state["device"] != self.device.type:
                 raise CheckpointError(
                     f"{path} was trained on {state['device']}, and the device is {self.device.type}, where random "
                     f"numbers differ; add --device {state['device']}, or start a new run"
                 )
+            then = _plain(TrainingConfig()) | state["config"]  # with a default for each setting that is newer
             changed = [
-                f"{key} (then {state['config'].get(key)}, now {value})"
-                for key, value in vars(self.config).items()
-                if state["config"].get(key) != (list(value) if isinstance(value, tuple) else value)
+                f"{key} (then {then[key]}, now {value})"
+                for key, value in _plain(self.config).items()
+                if then[key] != value
             ]
             if changed:
                 raise CheckpointError(
@@ -278,6 +289,12 @@ class Trainer:
             raise CheckpointError(f"{path} does not fit this network or version of LAST: {error}") from error
 
     def _fingerprint(self) -> str:
-        """Which clips train, by their labels and lengths in order."""
-        parts = (getattr(self.feed, key).numpy().tobytes() for key in ("labels", "frames", "bodies"))
-        return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
+        """Which clips train, by their labels and lengths, and in which order they are drawn."""
+        tables = [getattr(self.feed, key) for key in ("labels", "frames", "bodies")]
+        tables.append(self.feed.order(Generator().manual_seed(0)))
+        return hashlib.blake2b(b"".join(table.numpy().tobytes() for table in tables), digest_size=16).hexdigest()
+
+
+def _plain(config: TrainingConfig) -> dict[str, Any]:
+    """The recipe as a checkpoint holds it, lists for tuples."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(config).items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from last.config import TrainingConfig
+from last.models import Network
 
 # Everything else (biases, BatchNorm, softmax weights, learned graphs) is small by design, not by decay.
 DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -35,10 +36,15 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
         {"params": [p for name, p in every.items() if name in names], "weight_decay": config.weight_decay},
         {"params": [p for name, p in every.items() if name not in names], "weight_decay": 0.0},
     ]
-    rate = torch.tensor(config.lr, device=next(iter(every.values())).device)
+    rate = torch.tensor(config.lr, dtype=torch.float32, device=next(iter(every.values())).device)
     if config.optimizer == "adam":
         return Adam(groups, lr=rate, fused=True)
-    return SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+    optimizer = SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+    if config.momentum > 0:
+        # Else the first step makes it, of bare memory, and leaves it so where float16 overflows.
+        for parameter in every.values():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def learning_rate(config: TrainingConfig, steps_per_epoch: int, step: int) -> float:
@@ -85,7 +91,7 @@ class MovingAverage:
         module: a network of its own, with the averages for weights; counts are those of the newest.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Network):
         self.module = deepcopy(model).requires_grad_(False)
         pairs = [
             (mean, value.detach())

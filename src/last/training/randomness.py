@@ -3,12 +3,29 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import RLock
+from weakref import WeakSet
 
 import torch
 
 # Held by whoever seeds, borrows or draws from a generator of the whole process, or records a CUDA graph: for each of
 # these PyTorch knows one at a time.
+# Nobody may wait for the whole GPU (torch.cuda.synchronize) beside a recording, which it would break.
 ALONE = RLock()
+_STREAMS: WeakSet[torch.cuda.Stream] = WeakSet()
+
+
+def own_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """A stream that no other training of this process works on; None on the CPU.
+
+    PyTorch hands out the same 32 in turn, and what one training asks for must not end up in what another records.
+    """
+    if device.type != "cuda":
+        return None
+    stream = next((s for s in (torch.cuda.Stream(device) for _ in range(32)) if s not in _STREAMS), None)
+    if stream is None:
+        raise RuntimeError("32 trainings are at work on this GPU, and PyTorch has no more streams; start fewer")
+    _STREAMS.add(stream)
+    return stream
 
 
 @contextmanager

@@ -11,7 +11,10 @@ from torch.nn import functional as F
 
 from last.config import TrainingConfig
 from last.data.batches import DeviceClips, Pipeline
+from last.models import Network
+from last.training.auxiliary import overhear
 from last.training.checkpoint import load_weights
+from last.training.distill import Distillation
 from last.training.optim import MovingAverage, average_weight, build_optimizer, learning_rate
 from last.training.precision import Precision
 from last.training.randomness import ALONE, drawing_from
@@ -34,6 +37,7 @@ class Step:
         steps_per_epoch: E.
         micro_batch: clips that the device holds at once; the rest of a step's is accumulated.
         class_weights: (classes,) on the device, or None where all weigh alike.
+        distillation: what else the network learns from, on the device, or None.
 
     Attributes:
         generator: what augmentation draws from, and on a GPU dropout too.
@@ -42,12 +46,13 @@ class Step:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         pipeline: Pipeline,
         config: TrainingConfig,
         steps_per_epoch: int,
         micro_batch: int,
         class_weights: Tensor | None = None,
+        distillation: Distillation | None = None,
     ):
         self.model = model
         self.pipeline = pipeline
@@ -55,7 +60,9 @@ class Step:
         self.steps_per_epoch = steps_per_epoch
         self.micro_batch = micro_batch
         self.class_weights = class_weights
-        self.optimizer = build_optimizer(model, config)
+        self.distillation = distillation
+        self._learning = nn.ModuleList([model] if distillation is None else [model, distillation])
+        self.optimizer = build_optimizer(self._learning, config)
         self.average = MovingAverage(model) if config.ema else None
         self._rate: Tensor = self.optimizer.param_groups[0]["lr"]
         self.device = device = self._rate.device
@@ -100,7 +107,7 @@ class Step:
             loss, correct = self._gradient(clips, places)
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            nn.utils.clip_grad_norm_(self._learning.parameters(), self.config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
@@ -117,20 +124,26 @@ class Step:
         weight = 1 / len(places) if self.class_weights is None else 1 / self.class_weights[labels].sum()
         for part, target in zip(places.split(self.micro_batch), labels.split(self.micro_batch), strict=True):
             streams, mask = self.pipeline.train(clips, part, self.generator)
-            with self.precision.autocast(self.device):
-                scores = self.model(streams, mask)
+            with self.precision.autocast(self.device), overhear(self.model) as auxiliary:
+                if self.distillation is None:
+                    scores = self.model(streams, mask)
+                else:
+                    scores, taught = self.distillation(self.model, streams, mask, part)
                 # A sum divided by the whole batch: parts of unequal size weigh as they would in one batch.
-                loss = weight * F.cross_entropy(
-                    scores.float(),
-                    target,
-                    self.class_weights,
-                    reduction="sum",
-                    label_smoothing=self.config.label_smoothing,
-                )
+                loss = weight * self._on_labels(scores, target)
+                for others in auxiliary:
+                    loss = loss + self.config.auxiliary * weight * self._on_labels(others, target)
+                if self.distillation is not None:
+                    loss = self.distillation.label_weight * loss + taught / len(places)
             self.scaler.scale(loss).backward()
             total += loss.detach()
             correct += (scores.detach().argmax(1) == target).sum()
         return total, correct
+
+    def _on_labels(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy, summed over clips, ()."""
+        smoothing = self.config.label_smoothing
+        return F.cross_entropy(scores.float(), labels, self.class_weights, reduction="sum", label_smoothing=smoothing)
 
     def read(self, first: int, end: int) -> tuple[list[float], float, float]:
         """What the steps of this epoch came to; the host waits for the device.
@@ -152,6 +165,7 @@ class Step:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "distillation": None if self.distillation is None else self.distillation.state_dict(),
             "ema": None if self.average is None else self.average.module.state_dict(),
             "generator": self.generator.get_state(),
             # Dropout on the CPU draws from the generator of the whole process.
@@ -174,6 +188,8 @@ class Step:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate
         self.scaler.load_state_dict(state["scaler"])
+        if self.distillation is not None:
+            load_weights(self.distillation, state["distillation"], source)
         if self.average is not None:
             load_weights(self.average.module, state["ema"], source)
         self.generator.set_state(state["generator"])

@@ -21,12 +21,19 @@ class CpuKernels:
         self.edges = layers.Edges.of(first.gcn.graph)  # all blocks have one graph
 
     def take(self, layer: nn.Module, x: Tensor) -> bool:
-        """Whether they do this call: float32 on the CPU, no gradients of an evaluation, none of the streams."""
+        """Whether they do this call.
+
+        They do float32 on the CPU: training, all of the layer or none of it, and evaluation without gradients. They
+        give the streams no gradient.
+        """
         return (
             x.device.type == "cpu"
-            and x.dtype == torch.float32
+            and x.dtype == next(layer.parameters()).dtype == torch.float32
+            and x.numel() > 0
+            and all(part.training == layer.training for part in layer.modules())
             and (layer.training or not torch.is_grad_enabled())
             and not (isinstance(layer, StreamFusion) and x.requires_grad)
+            and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
             and not torch.jit.is_tracing()
         )

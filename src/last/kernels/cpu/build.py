@@ -7,9 +7,11 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -27,50 +29,83 @@ class BuildError(RuntimeError):
     """The kernels cannot be built or loaded here; the message says why."""
 
 
-@cache
 def library() -> ctypes.CDLL:
     """The compiled kernels.
 
     Raises:
-        BuildError: there is no compiler, or it fails.
+        BuildError: there is no compiler, it fails, or there is no place to keep what it makes.
     """
-    compiler = _compiler()
-    sources = sorted(SOURCES.iterdir())
-    known = hashlib.blake2b(digest_size=16)
-    for part in (compiler, platform.machine(), _processor(), torch.__version__, *FLAGS):
-        known.update(part.encode())
-    for source in sources:
-        known.update(source.read_bytes())
-    folder = _folder()
-    for threads in (("-fopenmp",), ()):
-        target = folder / f"last-{known.hexdigest()}{'-threads' * bool(threads)}.so"
+    built = _built()
+    if isinstance(built, str):
+        raise BuildError(built)
+    return built[0]
+
+
+def uses_threads() -> bool:
+    """Whether the kernels of :func:`library` share their work among threads."""
+    built = _built()
+    return not isinstance(built, str) and built[1]
+
+
+@cache
+def _built() -> tuple[ctypes.CDLL, bool] | str:
+    """The kernels and whether they use threads, or why there are none: a compiler that fails is asked once."""
+    try:
+        compiler = _compiler()
+        sources = sorted(SOURCES.iterdir())
+        known = hashlib.blake2b(digest_size=16)
+        for part in (*compiler, platform.machine(), _processor(), torch.__version__, *FLAGS):
+            known.update(part.encode())
+        for source in sources:
+            known.update(source.read_bytes())
+        target = _folder() / f"last-{known.hexdigest()}.so"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(target.parent, os.W_OK):
+            raise BuildError(f"{target.parent} cannot be written; name another folder in LAST_CACHE")
+        sources = [source for source in sources if source.suffix == ".cpp"]
+    except (BuildError, OSError, ValueError) as error:
+        return str(error)
+    fault: Exception | None = None
+    for flags, file in (["-fopenmp"], target), ([], target.with_suffix(".one_thread.so")):
         try:
-            if not target.exists():
-                _compile(compiler, [source for source in sources if source.suffix == ".cpp"], threads, target)
             # PyTorch has loaded the runtime of its threads; the kernels share it, as two would fight for the cores.
-            return ctypes.CDLL(str(target))
+            return _loaded(compiler, sources, flags, file), bool(flags)
         except (BuildError, OSError) as error:
-            fault = error
-    raise BuildError(f"{compiler} cannot build the kernels ({fault})")
+            fault = fault or error
+    return f"{compiler[0]} cannot build the kernels ({fault})"
 
 
-def _compile(compiler: str, sources: list[Path], flags: tuple[str, ...], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+def _loaded(compiler: list[str], sources: list[Path], flags: list[str], file: Path) -> ctypes.CDLL:
+    if file.exists():
+        try:
+            return ctypes.CDLL(str(file))
+        except OSError:
+            file.unlink(missing_ok=True)  # damaged
+    _compile(compiler, sources, flags, file)
+    return ctypes.CDLL(str(file))
+
+
+def _compile(compiler: list[str], sources: list[Path], flags: list[str], target: Path) -> None:
+    tuning = "-mcpu=native" if platform.machine() in {"aarch64", "arm64"} else "-march=native"
+    undefined = ["-undefined", "dynamic_lookup"] if platform.system() == "Darwin" else []
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder, ThreadPoolExecutor(len(sources)) as pool:
         # Compiled and linked apart: the linker shall not tie the kernels to a threads' runtime of the compiler's own.
-        objects = [Path(folder) / f"{source.stem}.o" for source in sources]
-        for source, made in zip(sources, objects, strict=True):
-            tuning = "-mcpu=native" if platform.machine() in {"aarch64", "arm64"} else "-march=native"
-            _run([compiler, *FLAGS, tuning, *flags, "-c", str(source), "-o", str(made)])
+        objects = [str(Path(folder) / f"{source.stem}.o") for source in sources]
+        commands = [
+            [*compiler, *FLAGS, tuning, *flags, "-c", str(source), "-o", made]
+            for source, made in zip(sources, objects, strict=True)
+        ]
+        list(pool.map(_run, commands))
         linked = Path(folder) / target.name
-        undefined = ["-undefined", "dynamic_lookup"] if platform.system() == "Darwin" else []
-        _run([compiler, "-shared", *undefined, "-o", str(linked), *map(str, objects)])
+        _run([*compiler, "-shared", *undefined, "-o", str(linked), *objects])
+        with linked.open("rb") as file:
+            os.fsync(file.fileno())  # a file of half its length would end every process that loads it
         linked.replace(target)  # whole or not at all, also when two processes build at once
 
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(str(error)) from error
     if done.returncode:
@@ -78,12 +113,14 @@ def _run(command: list[str]) -> None:
         raise BuildError(reason or f"exit status {done.returncode}")
 
 
-def _compiler() -> str:
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        raise BuildError(f"no C++ compiler was found ({', '.join(names)}); install g++, or name one in CXX")
-    return found
+def _compiler() -> list[str]:
+    named = shlex.split(os.environ.get("CXX", ""))
+    candidates = [named] if named else [[name] for name in COMPILERS]
+    for command in candidates:
+        if path := shutil.which(command[0]):
+            return [path, *command[1:]]
+    names = ", ".join(command[0] for command in candidates)
+    raise BuildError(f"no C++ compiler was found ({names}); install g++, or name one in CXX")
 
 
 def _processor() -> str:
@@ -100,4 +137,7 @@ def _folder() -> Path:
     """Where programs are kept: $LAST_CACHE, else the user's cache."""
     if chosen := os.environ.get("LAST_CACHE"):
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "last"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "last"
+    except RuntimeError as error:
+        raise BuildError("this user has no home folder; name a folder in LAST_CACHE") from error

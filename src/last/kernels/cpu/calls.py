@@ -26,13 +26,14 @@ class NormFields(ctypes.Structure):
 class Call(ctypes.Structure):
     """The arguments of a kernel, by name: tensors become pointers, None a null pointer."""
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, clips: int, **values: Any) -> None:
         super().__init__()
-        self.give(threads=get_num_threads(), **values)
+        self.give(threads=min(get_num_threads(), clips), clips=clips, **values)
 
     def give(self, **values: Any) -> None:
         """Set more of them."""
         for name, value in values.items():
+            assert hasattr(type(self), name), name  # a ctypes structure takes any name, and leaves the field null
             setattr(self, name, value.data_ptr() if isinstance(value, Tensor) else value)
 
     def run(self, kernel: str, **values: Any) -> None:
@@ -84,13 +85,13 @@ class FusionCall(Call):
         *_fields(_WHOLE, "threads clips streams inputs outputs size training"),
         *_fields(_POINTER, "each stem weights"),
         ("norm", NormFields),
-        *_fields(_POINTER, "x out gradient moments sums dweights dscale doffset"),
+        *_fields(_POINTER, "x out gradient products sums dweights dscale doffset"),
     ]
 
 
-def norm_fields(norm: Any, statistics: Tensor, place: int = 0) -> NormFields:
+def norm_fields(norm: Any, weight: Tensor, bias: Tensor, statistics: Tensor, place: int = 0) -> NormFields:
     """A BatchNorm, and where the kernel keeps what it normalises by: ``statistics[place]`` of (norms, 2, C)."""
-    tensors = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    tensors = (weight, bias, norm.running_mean, norm.running_var)
     line = statistics.element_size() * norm.num_features
     kept = statistics.data_ptr() + 2 * place * line  # slices of tensors take longer than all the rest of a call
     return NormFields(*(tensor.data_ptr() for tensor in tensors), kept, kept + line, norm.momentum, norm.eps)

@@ -59,21 +59,23 @@ class _GraphNorm(Function):
         over_frames = x.new_empty(out.shape[:3]) if pools else None
         y = torch.empty_like(out) if norm.training else None
         ctx.rest = norm, edges, stride, relu
-        ctx.save_for_backward(x, coefficient, weight, bias, y, statistics := x.new_empty(2, outputs))
-        call = _GraphNorm.call(ctx.rest, x, coefficient, weight, bias, statistics)
+        given = x, coefficient, weight, bias, scale, offset, x.new_empty(2, outputs)
+        ctx.save_for_backward(y, *given)
+        call = _GraphNorm.call(ctx.rest, *given)
         call.run("graph_norm_forward", y=y, out=out, over_joints=over_joints, over_frames=over_frames)
         return out.transpose(2, 3), over_joints, over_frames
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient, of_over_joints, of_over_frames):
-        x, coefficient, weight, bias, y, statistics = ctx.saved_tensors
+        y, *given = ctx.saved_tensors
+        x, coefficient, weight, bias, *_ = given
         gradient = _frames_last(gradient)
         if of_over_joints is not None:
             of_over_joints, of_over_frames = of_over_joints.contiguous(), of_over_frames.contiguous()
         dx, dweight, (dscale, doffset) = torch.empty_like(x), torch.empty_like(weight), x.new_empty(2, len(weight))
         dcoefficient = None if coefficient is None else torch.empty_like(coefficient)
-        call = _GraphNorm.call(ctx.rest, x, coefficient, weight, bias, statistics)
+        call = _GraphNorm.call(ctx.rest, *given)
         call.give(gradient=gradient, of_over_joints=of_over_joints, of_over_frames=of_over_frames, y=y)
         call.give(dx=dx, dweight=dweight, dcoefficient=dcoefficient, dscale=dscale, doffset=doffset)
         call.run("graph_norm_backward")
@@ -81,11 +83,11 @@ class _GraphNorm(Function):
         return dx.transpose(2, 3), dcoefficient, dweight, dbias, dscale, doffset, None, None, None, None, None
 
     @staticmethod
-    def call(rest, x, coefficient, weight, bias, statistics) -> GraphNormCall:
+    def call(rest, x, coefficient, weight, bias, scale, offset, statistics) -> GraphNormCall:
         norm, edges, stride, relu = rest
         clips, inputs, joints, frames = x.shape
-        call = GraphNormCall(clips=clips, inputs=inputs, outputs=len(weight), joints=joints, frames=frames)
-        call.give(stride=stride, relu=relu, training=norm.training, norm=norm_fields(norm, statistics))
+        call = GraphNormCall(clips, inputs=inputs, outputs=len(weight), joints=joints, frames=frames)
+        call.give(stride=stride, relu=relu, training=norm.training, norm=norm_fields(norm, scale, offset, statistics))
         call.give(x=x, coefficient=coefficient, weight=weight, bias=bias)
         if edges is not None:
             call.give(edges=len(edges.source), source=edges.source, first=edges.first)
@@ -115,7 +117,7 @@ class _Gate(Function):
     @staticmethod
     def call(x, of_frames, of_joints, alpha) -> GateCall:
         clips, channels, joints, frames = x.shape
-        call = GateCall(clips=clips, channels=channels, joints=joints, frames=frames)
+        call = GateCall(clips, channels=channels, joints=joints, frames=frames)
         call.give(x=x, of_frames=of_frames, of_joints=of_joints, alpha=alpha)
         return call
 
@@ -130,7 +132,7 @@ class _Temporal(Function):
         statistics = x.new_empty(4, 2, x.shape[1] // 2)
         ctx.rest = p, seed, branches
         ctx.save_for_backward(x, y, out, statistics, *parameters)
-        _Temporal.call(ctx.rest, x, statistics).run("temporal_forward", residual=residual, y=y, out=out)
+        _Temporal.call(ctx.rest, x, statistics, parameters).run("temporal_forward", residual=residual, y=y, out=out)
         return out.transpose(2, 3)
 
     @staticmethod
@@ -141,7 +143,7 @@ class _Temporal(Function):
         dx, dresidual = torch.empty_like(x), torch.empty_like(out)
         dnorms, dkernel = x.new_empty(4, 2, x.shape[1] // 2), x.new_empty(2, *parameters[2].shape)
         dweight = x.new_empty(2, *parameters[3].shape)
-        call = _Temporal.call(ctx.rest, x, statistics)
+        call = _Temporal.call(ctx.rest, x, statistics, parameters)
         call.give(y=y, out=out, gradient=gradient, dx=dx, dresidual=dresidual, dkernel=dkernel, dweight=dweight)
         call.give(dscale_before=dnorms[0], doffset_before=dnorms[1], dscale=dnorms[2], doffset=dnorms[3])
         call.run("temporal_backward")
@@ -149,16 +151,17 @@ class _Temporal(Function):
         return dx.transpose(2, 3), dresidual.transpose(2, 3), None, None, None, *(d for half in of_halves for d in half)
 
     @staticmethod
-    def call(rest, x, statistics) -> TemporalCall:
+    def call(rest, x, statistics, parameters) -> TemporalCall:
         p, seed, branches = rest
         clips, channels, joints, frames = x.shape
-        call = TemporalCall(clips=clips, channels=channels, joints=joints, frames=frames, p=p, seed=seed, x=x)
+        call = TemporalCall(clips, channels=channels, joints=joints, frames=frames, p=p, seed=seed, x=x)
         call.give(stride=branches[0][2].stride[0], training=branches[0].training)
-        for half, (before, _, depthwise, pointwise, after) in enumerate(branches):
+        for half, (before, _, depthwise, _, after) in enumerate(branches):
+            scale_before, offset_before, kernel, weight, scale, offset = parameters[6 * half : 6 * half + 6]
             call.dilation[half] = depthwise.dilation[0]
-            call.kernel[half], call.weight[half] = depthwise.weight.data_ptr(), pointwise.weight.data_ptr()
-            call.before[half] = norm_fields(before, statistics, 2 * half)
-            call.after[half] = norm_fields(after, statistics, 2 * half + 1)
+            call.kernel[half], call.weight[half] = kernel.data_ptr(), weight.data_ptr()
+            call.before[half] = norm_fields(before, scale_before, offset_before, statistics, 2 * half)
+            call.after[half] = norm_fields(after, scale, offset, statistics, 2 * half + 1)
         return call
 
 
@@ -168,37 +171,39 @@ class _Fusion(Function):
         x = _frames_last(x)
         out = x.new_empty(len(x), len(stem), *x.shape[3:])
         statistics = x.new_empty(len(norms), 2, x.shape[2]), x.new_empty(2, len(stem))
+        given = x, stem, weights, scale, offset, *statistics, *of_norms
         ctx.rest = norm, norms
-        ctx.save_for_backward(x, stem, weights, *statistics, *of_norms)
-        _Fusion.call(ctx.rest, x, stem, weights, *statistics).run("fusion_forward", out=out)
+        ctx.save_for_backward(*given)
+        _Fusion.call(ctx.rest, *given).run("fusion_forward", out=out)
         return out.transpose(2, 3)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        x, stem, weights, *statistics = ctx.saved_tensors
-        statistics, of_norms = statistics[:2], statistics[2:]
+        x, stem, weights, _, _, _, _, *of_norms = ctx.saved_tensors
         gradient = _frames_last(gradient)
-        moments, sums = x.new_empty(len(weights), *stem.shape), torch.empty_like(weights)
+        products, sums = x.new_empty(len(weights), *stem.shape), torch.empty_like(weights)
         dweights, (dscale, doffset) = torch.empty_like(weights), x.new_empty(2, len(stem))
-        call = _Fusion.call(ctx.rest, x, stem, weights, *statistics)
-        call.give(gradient=gradient, moments=moments, sums=sums, dweights=dweights, dscale=dscale, doffset=doffset)
+        call = _Fusion.call(ctx.rest, *ctx.saved_tensors)
+        call.give(gradient=gradient, products=products, sums=sums, dweights=dweights, dscale=dscale, doffset=doffset)
         call.run("fusion_backward")
         # Behind the stem lies stem @ (scale * normalised + offset) of each stream; both factors' gradients follow.
         scales, offsets = torch.stack(of_norms[::2]), torch.stack(of_norms[1::2])  # (S, C)
-        dstem = (moments * scales[:, None]).sum(0) + sums.t() @ offsets
-        dscales, doffsets = (moments * stem).sum(1), sums @ stem
+        dstem = (products * scales[:, None]).sum(0) + sums.t() @ offsets
+        dscales, doffsets = (products * stem).sum(1), sums @ stem
         each = (d for pair in zip(dscales, doffsets, strict=True) for d in pair)
         return None, dstem, dweights, dscale, doffset, None, None, *each
 
     @staticmethod
-    def call(rest, x, stem, weights, of_streams, of_stem) -> FusionCall:
+    def call(rest, x, stem, weights, scale, offset, of_streams, of_stem, *of_norms) -> FusionCall:
         norm, norms = rest
         clips, streams, inputs, joints, frames = x.shape
-        call = FusionCall(clips=clips, streams=streams, inputs=inputs, outputs=len(stem), size=joints * frames)
-        call.each_norm = (NormFields * streams)(*(norm_fields(one, of_streams, s) for s, one in enumerate(norms)))
-        call.give(each=ctypes.addressof(call.each_norm), norm=norm_fields(norm, of_stem), training=norm.training)
-        call.give(x=x, stem=stem, weights=weights)
+        call = FusionCall(clips, streams=streams, inputs=inputs, outputs=len(stem), size=joints * frames)
+        pairs = zip(norms, of_norms[::2], of_norms[1::2], strict=True)
+        each = (norm_fields(one, w, b, of_streams, s) for s, (one, w, b) in enumerate(pairs))
+        call.each_norm = (NormFields * streams)(*each)  # which lives as long as the call, that has its address alone
+        call.give(each=ctypes.addressof(call.each_norm), norm=norm_fields(norm, scale, offset, of_stem))
+        call.give(training=norm.training, x=x, stem=stem, weights=weights)
         return call
 
 
@@ -264,7 +269,8 @@ def temporal(x: Tensor, residual: Tensor, branches: Any, p: float) -> Tensor:
         parameters += after.weight, after.bias
         if after.training:
             _count([before, after])
-            seed = int(torch.empty((), dtype=torch.int64).random_())
+    if p > 0 and branches[0].training:
+        seed = int(torch.empty((), dtype=torch.int64).random_())
     return _Temporal.apply(x, residual, p, seed, branches, *parameters)
 
 

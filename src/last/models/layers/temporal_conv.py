@@ -5,6 +5,27 @@ from torch import nn
 KERNEL = 9
 
 
+def depthwise(channels: int, kernel: int, stride: int, dilation: int = 1) -> nn.Conv2d:
+    """A convolution of each channel over time, (N, C, T, V) to (N, C, T/stride, V), without bias.
+
+    Args:
+        channels: C.
+        kernel: frames that it looks at, an odd number.
+        stride: frames from one result to the next.
+        dilation: frames from one that it looks at to the next.
+    """
+    return nn.Conv2d(
+        channels,
+        channels,
+        (kernel, 1),
+        stride=(stride, 1),
+        padding=(kernel // 2 * dilation, 0),
+        dilation=(dilation, 1),
+        groups=channels,
+        bias=False,
+    )
+
+
 def separable_tcn(channels: int, stride: int, dilation: int = 1) -> nn.Sequential:
     """BatchNorm, ReLU, depthwise 9x1 with the stride and dilation, 1x1, BatchNorm.
 
@@ -13,16 +34,7 @@ def separable_tcn(channels: int, stride: int, dilation: int = 1) -> nn.Sequentia
     return nn.Sequential(
         nn.BatchNorm2d(channels),
         nn.ReLU(),
-        nn.Conv2d(
-            channels,
-            channels,
-            (KERNEL, 1),
-            stride=(stride, 1),
-            padding=(KERNEL // 2 * dilation, 0),
-            dilation=(dilation, 1),
-            groups=channels,
-            bias=False,
-        ),
+        depthwise(channels, KERNEL, stride, dilation),
         nn.Conv2d(channels, channels, 1, bias=False),
         nn.BatchNorm2d(channels),
     )

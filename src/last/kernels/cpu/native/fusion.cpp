@@ -15,10 +15,10 @@ struct Fusion {
     Norm norm;
     const float* x;                 // (N, S, C, P)
     float* out;                     // (N, C0, P)
-    // backward: `moments` (S, C0, C) and `sums` (S, C0) are those of the gradient behind the stem, with and without its
+    // backward: `products` (S, C0, C) and `sums` (S, C0) are those of the gradient behind the stem, with and without its
     // normalised input; what belongs to the stem and to the streams' BatchNorms follows from them.
     const float* gradient;          // of out
-    float *moments, *sums, *dweights, *dscale, *doffset;
+    float *products, *sums, *dweights, *dscale, *doffset;
 };
 
 // The stem with a stream's BatchNorm drawn into it: (C, C0) and (C0,).
@@ -54,10 +54,12 @@ void fusion_forward(const Fusion* call) {
     for (int s = 0; s < streams; ++s) {
         const Norm& each = a.each[s];
         if (a.training) {
-            for (int n = 0; n < a.clips; ++n)
-                for (int c = 0; c < inputs; ++c)
-                    moments(a.x + n * clip + s * stream + static_cast<size_t>(c) * size, size, &means[n * inputs + c],
-                            &squares[n * inputs + c]);
+            parallel(a.threads, a.clips, [&](int, int begin, int end) {
+                for (int n = begin; n < end; ++n)
+                    for (int c = 0; c < inputs; ++c)
+                        moments(a.x + n * clip + s * stream + static_cast<size_t>(c) * size, size, &means[n * inputs + c],
+                                &squares[n * inputs + c]);
+            });
             each.settle(a.clips, inputs, inputs, size, means.data(), squares.data(), nullptr);
         } else {
             each.take_running(inputs, nullptr);
@@ -66,7 +68,7 @@ void fusion_forward(const Fusion* call) {
     }
     if (a.training) {
         parallel(a.threads, a.clips, [&](int, int begin, int end) {
-            float* z = scratch(0, size);
+            float* z = scratch(PLANE, size);
             for (int n = begin; n < end; ++n)
                 for (int s = 0; s < streams; ++s)
                     for (int o = 0; o < outputs; ++o) {
@@ -80,7 +82,7 @@ void fusion_forward(const Fusion* call) {
         norm.take_running(outputs, nullptr);
     }
     parallel(a.threads, a.clips, [&](int, int begin, int end) {
-        float* z = scratch(0, size);
+        float* z = scratch(PLANE, size);
         for (int n = begin; n < end; ++n)
             for (int o = 0; o < outputs; ++o) {
                 float* out = a.out + (static_cast<size_t>(n) * outputs + o) * size;
@@ -108,7 +110,7 @@ void fusion_backward(const Fusion* call) {
     const size_t rows = static_cast<size_t>(streams) * outputs;
     std::vector<float> first(a.clips * rows), second(a.clips * rows), weights(a.clips * rows);
     parallel(a.threads, a.clips, [&](int, int begin, int end) {
-        float* z = cleared(0, up(size));
+        float* z = cleared(PLANE, up(size));
         for (int n = begin; n < end; ++n)
             for (int s = 0; s < streams; ++s)
                 for (int o = 0; o < outputs; ++o) {
@@ -117,9 +119,8 @@ void fusion_backward(const Fusion* call) {
                     const float scale = norm.scale(o), offset = norm.offset(o), m = norm.mean[o];
                     Vec one = {}, two = {}, three = {};
                     for (int p = 0; p < size; p += LANES) {
-                        const int count = std::min(LANES, size - p);
                         const Vec here = load(z + p), v = scale * here + offset;
-                        const Vec d = v > 0.0f ? (count == LANES ? load(g + p) : load(g + p, count)) : Vec{};
+                        const Vec d = v > 0.0f ? load(g + p, size - p) : Vec{};
                         one += d;
                         two += d * (here - m);
                         three += d * v;
@@ -136,10 +137,10 @@ void fusion_backward(const Fusion* call) {
     reduce(a.clips * streams, outputs, second.data(), a.dscale);
 
     const float share = 1.0f / (static_cast<float>(a.clips) * streams * size);
-    const size_t products = rows * inputs;
-    std::vector<float> moments(a.threads * products), sums_of_rows(a.clips * rows);
+    const size_t count = rows * inputs;
+    std::vector<float> products(a.threads * count), sums_of_rows(a.clips * rows);
     parallel(a.threads, a.clips, [&](int id, int begin, int end) {
-        float *z = cleared(0, up(size)), *normed = scratch(1, stream), *dz = scratch(2, static_cast<size_t>(outputs) * size);
+        float *z = cleared(PLANE, up(size)), *normed = scratch(MIXED, stream), *dz = scratch(GRADIENT, static_cast<size_t>(outputs) * size);
         for (int n = begin; n < end; ++n)
             for (int s = 0; s < streams; ++s) {
                 const float* x = a.x + n * clip + s * stream;
@@ -155,28 +156,17 @@ void fusion_backward(const Fusion* call) {
                     const float scale = norm.scale(o), offset = norm.offset(o), m = norm.mean[o];
                     const float weight = a.weights[s * outputs + o], mean = a.doffset[o] * share;
                     const float slope = a.dscale[o] * share * norm.inverse[o];
-                    float total = 0;
-                    Vec one = {};
-                    for (int p = 0; p < size; p += LANES) {
-                        const int count = std::min(LANES, size - p);
-                        const Vec here = load(z + p);
-                        const Vec up = count == LANES ? load(g + p) : load(g + p, count);
-                        const Vec open = scale * here + offset > 0.0f ? weight * up : Vec{};
-                        Vec v = scale * (open - mean - (here - m) * slope);
-                        if (count < LANES) {
-                            for (int i = 0; i < count; ++i) total += v[i];
-                            std::memcpy(d + p, &v, sizeof(float) * count);
-                        } else {
-                            one += v;
-                            store(d + p, v);
-                        }
+                    for (int p = 0; p < size; ++p) {
+                        const float open = scale * z[p] + offset > 0.0f ? weight * g[p] : 0.0f;
+                        d[p] = scale * (open - mean - (z[p] - m) * slope);
                     }
-                    sums_of_rows[n * rows + s * outputs + o] = total + sum(one);
+                    sums_of_rows[n * rows + s * outputs + o] = total(d, size);
                 }
-                outer(outputs, inputs, size, dz, normed, moments.data() + id * products + static_cast<size_t>(s) * outputs * inputs);
+                outer(outputs, inputs, size, dz, normed,
+                      products.data() + id * count + static_cast<size_t>(s) * outputs * inputs);
             }
     });
-    add_parts(moments, products, a.moments);
+    add_parts(products, count, a.products);
     reduce(a.clips, rows, sums_of_rows.data(), a.sums);
 }
 

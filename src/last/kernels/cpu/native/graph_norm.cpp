@@ -5,9 +5,10 @@
 
 namespace last {
 
-// The edges of a graph, sorted by the joint they lead to: `first` (V + 1,) is where each joint's begin.
+// The edges of a graph, by the joint they lead to: `source` (E,) is where each comes from, `first` (V + 1,) is where each
+// joint's begin.
 struct Graph {
-    const int32_t *from, *first;
+    const int32_t *source, *first;
     int edges;
 };
 
@@ -18,12 +19,12 @@ void along(const Graph& graph, int joints, int frames, const float* coefficient,
         for (; t + LANES <= frames; t += LANES) {
             Vec acc = {};
             for (int e = graph.first[v]; e < graph.first[v + 1]; ++e)
-                acc += coefficient[e] * load(x + graph.from[e] * frames + t);
+                acc += coefficient[e] * load(x + graph.source[e] * frames + t);
             store(y + v * frames + t, acc);
         }
         for (; t < frames; ++t) {
             float acc = 0;
-            for (int e = graph.first[v]; e < graph.first[v + 1]; ++e) acc += coefficient[e] * x[graph.from[e] * frames + t];
+            for (int e = graph.first[v]; e < graph.first[v + 1]; ++e) acc += coefficient[e] * x[graph.source[e] * frames + t];
             y[v * frames + t] = acc;
         }
     }
@@ -35,8 +36,8 @@ void back(const Graph& graph, int joints, int frames, const float* coefficient, 
     std::fill(dx, dx + joints * frames, 0.0f);
     for (int v = 0; v < joints; ++v)
         for (int e = graph.first[v]; e < graph.first[v + 1]; ++e) {
-            const float *px = x + graph.from[e] * frames, *py = dy + v * frames;
-            float *pd = dx + graph.from[e] * frames, *lanes = dc + e * LANES;
+            const float *px = x + graph.source[e] * frames, *py = dy + v * frames;
+            float *pd = dx + graph.source[e] * frames, *lanes = dc + e * LANES;
             const float c = coefficient[e];
             int t = 0;
             Vec acc = load(lanes);
@@ -55,12 +56,12 @@ void back(const Graph& graph, int joints, int frames, const float* coefficient, 
 
 // Each `stride`-th frame of each joint, and the way back.
 void thin(int joints, int frames, int stride, const float* x, float* y) {
-    const int kept = (frames + stride - 1) / stride;
+    const int kept = strided(frames, stride);
     for (int v = 0; v < joints; ++v)
         pick(x + v * frames, stride, kept, frames, y + v * kept);
 }
 void widen(int joints, int frames, int stride, const float* y, float* x) {
-    const int kept = (frames + stride - 1) / stride;
+    const int kept = strided(frames, stride);
     std::fill(x, x + joints * frames, 0.0f);
     for (int v = 0; v < joints; ++v)
         for (int t = 0; t < kept; ++t) x[v * frames + t * stride] = y[v * kept + t];
@@ -75,7 +76,7 @@ extern "C" {
 // Graph convolution or strided 1x1 convolution, then BatchNorm, then ReLU where asked for.
 struct GraphNorm {
     int64_t threads, clips, inputs, outputs, joints, frames, stride, edges, relu, training;
-    const int32_t *from, *first;  // edges; null: no graph
+    const int32_t *source, *first;  // edges; null: no graph
     const float *coefficient;     // (C, E)
     const float *weight, *bias;   // (Cout, C); (Cout,) or null
     Norm norm;
@@ -90,12 +91,12 @@ struct GraphNorm {
 // The input of the 1x1 convolution of one clip.
 static const float* mixed(const GraphNorm& a, const float* x, float* buffer) {
     const int joints = a.joints, frames = a.frames, size = joints * frames;
-    const int kept = joints * ((frames + a.stride - 1) / a.stride);
-    if (!a.from && a.stride == 1) return x;
-    const Graph graph{a.from, a.first, static_cast<int>(a.edges)};
+    const int kept = joints * strided(frames, a.stride);
+    if (!a.source && a.stride == 1) return x;
+    const Graph graph{a.source, a.first, static_cast<int>(a.edges)};
     for (int c = 0; c < a.inputs; ++c) {
         const float* plane = x + static_cast<size_t>(c) * size;
-        if (a.from)
+        if (a.source)
             along(graph, joints, frames, a.coefficient + c * a.edges, plane, buffer + static_cast<size_t>(c) * size);
         else
             thin(joints, frames, a.stride, plane, buffer + static_cast<size_t>(c) * kept);
@@ -105,7 +106,7 @@ static const float* mixed(const GraphNorm& a, const float* x, float* buffer) {
 
 // The means of one plane, number `row`.
 static void pool(const GraphNorm& a, size_t row, const float* plane) {
-    const int joints = a.joints, kept = (a.frames + a.stride - 1) / a.stride;
+    const int joints = a.joints, kept = strided(a.frames, a.stride);
     float *over_joints = a.over_joints + row * kept, *over_frames = a.over_frames + row * joints;
     std::fill(over_joints, over_joints + kept, 0.0f);
     for (int v = 0; v < joints; ++v) {
@@ -126,7 +127,7 @@ static void pool(const GraphNorm& a, size_t row, const float* plane) {
 
 // The gradient of one plane of out, that of its means included.
 static const float* gradient_of(const GraphNorm& a, size_t row, float* buffer) {
-    const int joints = a.joints, kept = (a.frames + a.stride - 1) / a.stride;
+    const int joints = a.joints, kept = strided(a.frames, a.stride);
     const float* g = a.gradient + row * joints * kept;
     if (!a.of_over_joints) return g;
     const float* over_joints = a.of_over_joints + row * kept;
@@ -140,13 +141,13 @@ static const float* gradient_of(const GraphNorm& a, size_t row, float* buffer) {
 void graph_norm_forward(const GraphNorm* call) {
     const GraphNorm& a = *call;
     const Norm& norm = a.norm;
-    const int size = a.joints * ((a.frames + a.stride - 1) / a.stride), outputs = a.outputs;
+    const int size = a.joints * strided(a.frames, a.stride), outputs = a.outputs;
     const size_t in = static_cast<size_t>(a.inputs) * a.joints * a.frames, out = static_cast<size_t>(outputs) * size;
     const std::vector<float> wt = transposed(a.weight, outputs, a.inputs);
     std::vector<float> means(a.clips * outputs), squares(a.clips * outputs);
     float* values = a.training ? a.y : a.out;
     parallel(a.threads, a.clips, [&](int, int begin, int end) {
-        float* buffer = scratch(0, static_cast<size_t>(a.inputs) * size);
+        float* buffer = scratch(MIXED, static_cast<size_t>(a.inputs) * size);
         for (int n = begin; n < end; ++n) {
             product(outputs, a.inputs, size, wt.data(), mixed(a, a.x + n * in, buffer), values + n * out);
             if (a.training)
@@ -177,22 +178,21 @@ void graph_norm_forward(const GraphNorm* call) {
 void graph_norm_backward(const GraphNorm* call) {
     const GraphNorm& a = *call;
     const Norm& norm = a.norm;
-    const int size = a.joints * ((a.frames + a.stride - 1) / a.stride), inputs = a.inputs, outputs = a.outputs;
+    const int size = a.joints * strided(a.frames, a.stride), inputs = a.inputs, outputs = a.outputs;
     const int plane = a.joints * a.frames;
     const size_t in = static_cast<size_t>(inputs) * plane, out = static_cast<size_t>(outputs) * size;
     std::vector<float> first(a.clips * outputs), second(a.clips * outputs);
     parallel(a.threads, a.clips, [&](int, int begin, int end) {
-        float* plane = scratch(3, size);
+        float* buffer = scratch(PLANE, size);
         for (int n = begin; n < end; ++n)
             for (int c = 0; c < outputs; ++c) {
                 const size_t at = n * out + static_cast<size_t>(c) * size;
-                const float* gradient = gradient_of(a, static_cast<size_t>(n) * outputs + c, plane);
+                const float* gradient = gradient_of(a, static_cast<size_t>(n) * outputs + c, buffer);
                 const float s = norm.scale(c), b = norm.offset(c), m = norm.mean[c];
                 Vec one = {}, two = {};
                 for (int p = 0; p < size; p += LANES) {
-                    const int count = std::min(LANES, size - p);
-                    const Vec y = count == LANES ? load(a.y + at + p) : load(a.y + at + p, count);
-                    Vec g = count == LANES ? load(gradient + p) : load(gradient + p, count);
+                    const Vec y = load(a.y + at + p, size - p);
+                    Vec g = load(gradient + p, size - p);
                     if (a.relu) g = s * y + b > 0.0f ? g : Vec{};
                     one += g;
                     two += g * (y - m);
@@ -204,18 +204,18 @@ void graph_norm_backward(const GraphNorm* call) {
     reduce(a.clips, outputs, first.data(), a.doffset);
     reduce(a.clips, outputs, second.data(), a.dscale);
     const float share = 1.0f / (static_cast<float>(a.clips) * size);
-    const Graph graph{a.from, a.first, static_cast<int>(a.edges)};
+    const Graph graph{a.source, a.first, static_cast<int>(a.edges)};
     const size_t weights = static_cast<size_t>(outputs) * inputs, lanes = static_cast<size_t>(inputs) * a.edges * LANES;
     std::vector<float> dweight(a.threads * weights), dcoefficient(a.threads * lanes);
     parallel(a.threads, a.clips, [&](int id, int begin, int end) {
-        float *buffer = scratch(0, static_cast<size_t>(inputs) * size), *dy = scratch(1, out);
-        float *dmixed = scratch(2, static_cast<size_t>(inputs) * size), *plane_buffer = scratch(3, size);
+        float *buffer = scratch(MIXED, static_cast<size_t>(inputs) * size), *dy = scratch(GRADIENT, out);
+        float *dmixed = scratch(OF_MIXED, static_cast<size_t>(inputs) * size), *whole = scratch(PLANE, size);
         for (int n = begin; n < end; ++n) {
             for (int c = 0; c < outputs; ++c) {
                 const size_t at = n * out + static_cast<size_t>(c) * size;
                 const float s = norm.scale(c), b = norm.offset(c), m = norm.mean[c];
                 const float mean = a.doffset[c] * share, slope = a.dscale[c] * share * norm.inverse[c];
-                const float *y = a.y + at, *g = gradient_of(a, static_cast<size_t>(n) * outputs + c, plane_buffer);
+                const float *y = a.y + at, *g = gradient_of(a, static_cast<size_t>(n) * outputs + c, whole);
                 float* d = dy + static_cast<size_t>(c) * size;
                 for (int p = 0; p < size; ++p) {
                     const float open = !a.relu || s * y[p] + b > 0.0f ? g[p] : 0.0f;
@@ -224,12 +224,11 @@ void graph_norm_backward(const GraphNorm* call) {
             }
             const float* x = a.x + n * in;
             outer(outputs, inputs, size, dy, mixed(a, x, buffer), dweight.data() + id * weights);
-            if (!a.dx) continue;
             product(inputs, outputs, size, a.weight, dy, dmixed);  // the weight is the transpose of its transpose
             for (int c = 0; c < inputs; ++c) {
                 const float* d = dmixed + static_cast<size_t>(c) * size;
                 float* dx = a.dx + n * in + static_cast<size_t>(c) * plane;
-                if (a.from)
+                if (a.source)
                     back(graph, a.joints, a.frames, a.coefficient + c * a.edges, x + static_cast<size_t>(c) * plane, d, dx,
                          dcoefficient.data() + id * lanes + static_cast<size_t>(c) * a.edges * LANES);
                 else
@@ -238,7 +237,7 @@ void graph_norm_backward(const GraphNorm* call) {
         }
     });
     add_parts(dweight, weights, a.dweight);
-    if (a.from) {
+    if (a.source) {
         std::vector<float> total(lanes);
         add_parts(dcoefficient, lanes, total.data());
         for (size_t i = 0; i < static_cast<size_t>(inputs) * a.edges; ++i) a.dcoefficient[i] = sum(load(&total[i * LANES]));

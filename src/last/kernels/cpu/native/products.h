@@ -48,8 +48,8 @@ inline void product(int rows, int depth, int size, const float* wt, const float*
     for (; p + 4 * LANES <= size; p += 4 * LANES) column<4>(rows, depth, wt, x + p, size, y + p, size);
     for (; p + LANES <= size; p += LANES) column<1>(rows, depth, wt, x + p, size, y + p, size);
     if (const int rest = size - p) {
-        float* in = scratch(7, static_cast<size_t>(depth) * LANES);
-        float* out = scratch(8, static_cast<size_t>(rows) * LANES);
+        float* in = scratch(END_IN, static_cast<size_t>(depth) * LANES);
+        float* out = scratch(END_OUT, static_cast<size_t>(rows) * LANES);
         for (int k = 0; k < depth; ++k)
             store(in + k * LANES, load(x + static_cast<size_t>(k) * size + p, rest));
         column<1>(rows, depth, wt, in, LANES, out, LANES);

@@ -2,121 +2,7 @@
 
 #include "batch_norm.h"
 #include "products.h"
-
-namespace last {
-
-constexpr int K = 9;  // frames that the kernel of the convolution spans
-
-// Rows with room on both sides. With a stride, frames t = stride * i + r lie in one buffer for each r, where the taps of
-// the kernel are shifts again: tap j of the output at t reads row r[j] at t + q[j].
-struct Rows {
-    int joints, frames, stride, kept, left, width, q[K], r[K];
-
-    Rows(int joints, int frames, int stride, int dilation) : joints(joints), frames(frames), stride(stride) {
-        kept = (frames + stride - 1) / stride;
-        int low = 0, high = 0;
-        for (int j = 0; j < K; ++j) {
-            const int at = (j - K / 2) * dilation;
-            q[j] = at >= 0 ? at / stride : -((-at + stride - 1) / stride);
-            r[j] = at - q[j] * stride;
-            low = std::min(low, q[j]), high = std::max(high, q[j]);
-        }
-        left = std::max(-low, high);
-        width = 2 * left + up(kept);
-    }
-    size_t phase() const { return static_cast<size_t>(joints) * width + LANES; }
-
-    // (V, T) -> rows; what lies beside them is zero from the start and stays so.
-    void spread(const float* x, float* rows) const {
-        for (int v = 0; v < joints; ++v)
-            for (int s = 0; s < stride; ++s) {
-                float* row = rows + s * phase() + v * width + left;
-                const float* from = x + v * frames + s;
-                const int count = (frames - s + stride - 1) / stride;
-                if (stride == 1)
-                    std::memcpy(row, from, sizeof(float) * count);
-                else
-                    pick(from, stride, count, 2 * up(count), row);  // x is followed by room
-            }
-    }
-    // Gradient of the output, (V, kept), with the same room.
-    void spread_gradient(const float* g, float* rows) const {
-        for (int v = 0; v < joints; ++v)
-            std::memcpy(rows + v * width + left, g + v * kept, sizeof(float) * kept);
-    }
-    // Rows -> (V, kept); the end of a joint's last vector spills into the next joint's, which comes after.
-    void convolve(const float* w, const float* rows, float* y) const {
-        const float* tap[K];
-        for (int j = 0; j < K; ++j) tap[j] = rows + r[j] * phase() + left + q[j];
-        for (int v = 0; v < joints; ++v)
-            for (int t = 0; t < kept; t += LANES) {
-                Vec acc = {};
-                for (int j = 0; j < K; ++j) acc += w[j] * load(tap[j] + v * width + t);
-                store(y + v * kept + t, acc);
-            }
-    }
-    // From rows of the gradient: that of the input, (V, T); and of the kernel, added to dw (K, LANES).
-    void back(const float* w, const float* rows, const float* gradient, float* dx, float* dw) const {
-        return stride == 1 ? back<1>(w, rows, gradient, dx, dw) : back<2>(w, rows, gradient, dx, dw);
-    }
-    template <int STRIDE>
-    void back(const float* w, const float* rows, const float* gradient, float* dx, float* dw) const {
-        Vec acc[K];
-        for (int j = 0; j < K; ++j) acc[j] = load(dw + j * LANES);
-        for (int v = 0; v < joints; ++v) {
-            const float* g = gradient + v * width + left;
-            for (int t = 0; t < kept; t += LANES) {
-                const Vec here = load(g + t);
-                for (int j = 0; j < K; ++j) acc[j] += here * load(rows + r[j] * phase() + v * width + left + t + q[j]);
-                Vec even = {}, odd = {};
-                for (int j = 0; j < K; ++j) {
-                    const Vec d = w[j] * load(g + t - q[j]);
-                    if (STRIDE == 1 || r[j] == 0)
-                        even += d;
-                    else
-                        odd += d;
-                }
-                float* out = dx + v * frames + t * STRIDE;
-                const int room = frames - t * STRIDE;
-                if (STRIDE == 1 && room >= LANES) {
-                    store(out, even);
-                } else if (STRIDE == 2 && room >= 2 * LANES) {
-                    store(out, SHUFFLE(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
-                    store(out + LANES, SHUFFLE(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
-                } else {
-                    for (int i = 0; i < std::min(room, LANES * STRIDE); ++i)
-                        out[i] = i % STRIDE ? odd[i / STRIDE] : even[i / STRIDE];
-                }
-            }
-        }
-        for (int j = 0; j < K; ++j) store(dw + j * LANES, acc[j]);
-    }
-};
-
-// What value number i is multiplied by: 0 with probability p, else 1 / (1 - p). The number is mixed as in MurmurHash3, so
-// that backward needs no mask in memory.
-struct Dropout {
-    uint32_t seed, second, limit;
-    float kept;
-
-    Dropout(float p, uint64_t seed)
-        : seed(static_cast<uint32_t>(seed)), second(static_cast<uint32_t>(seed >> 32)),
-          limit(static_cast<uint32_t>(p * 4294967296.0)), kept(1 / (1 - p)) {}
-
-    Vec at(uint64_t i) const {
-        if (limit == 0) return Vec{} + 1.0f;
-        const Bits lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-        Bits x = ((lanes + static_cast<uint32_t>(i)) ^ seed) * 0x9E3779B1u + second;
-        x ^= x >> 16;
-        x *= 0x85EBCA6Bu;
-        x ^= x >> 13;
-        x *= 0xC2B2AE35u;
-        x ^= x >> 16;
-        return x >= limit ? Vec{} + kept : Vec{};
-    }
-};
-
-}  // namespace last
+#include "rows.h"
 
 using namespace last;
 
@@ -146,11 +32,11 @@ static void normed_relu(const Halves& norm, int c, int size, const float* x, flo
     }
 }
 
-// The input of the 1x1 convolution of one clip, (C, P). Slot 3 is for a plane, 4 and 5 for the rows of each half.
+// The input of the 1x1 convolution of one clip, (C, P), by way of the rows of each half.
 static void convolved(const Temporal& a, const Halves& norm, const Rows* rows, float* const* spread, const float* x,
                       float* out) {
     const int size = a.joints * rows->kept, plane = a.joints * a.frames;
-    float* z = scratch(3, plane);
+    float* z = scratch(PLANE, plane);
     for (int c = 0; c < a.channels; ++c) {
         const int h = c >= norm.half;
         normed_relu(norm, c, plane, x + static_cast<size_t>(c) * plane, z);
@@ -179,8 +65,8 @@ void temporal_forward(const Temporal* call) {
     }
     float* values = a.training ? a.y : a.out;
     parallel(a.threads, a.clips, [&](int, int begin, int end) {
-        float* buffer = scratch(0, out);
-        float* const spread[2] = {cleared(4, rows[0].phase() * a.stride), cleared(5, rows[1].phase() * a.stride)};
+        float* buffer = scratch(MIXED, out);
+        float* const spread[2] = {cleared(ROWS, rows[0].phase() * a.stride), cleared(ROWS_TOO, rows[1].phase() * a.stride)};
         for (int n = begin; n < end; ++n) {
             float* y = values + n * out;
             convolved(a, before, rows, spread, a.x + n * in, buffer);
@@ -204,16 +90,11 @@ void temporal_forward(const Temporal* call) {
                 const size_t at = n * out + static_cast<size_t>(c) * size;
                 const float s = after.scale(c), b = after.offset(c);
                 for (int p = 0; p < size; p += LANES) {
-                    const int count = std::min(LANES, size - p);
-                    const bool whole = count == LANES;
-                    const Vec y = whole ? load(values + at + p) : load(values + at + p, count);
-                    const Vec r = whole ? load(a.residual + at + p) : load(a.residual + at + p, count);
+                    const Vec y = load(values + at + p, size - p);
+                    const Vec r = load(a.residual + at + p, size - p);
                     Vec v = (s * y + b) * dropout.at(at + p) + r;
                     v = v < 0.0f ? Vec{} : v;
-                    if (whole)
-                        store(a.out + at + p, v);
-                    else
-                        std::memcpy(a.out + at + p, &v, sizeof(float) * count);
+                    store(a.out + at + p, v, size - p);
                 }
             }
     });
@@ -235,16 +116,11 @@ void temporal_backward(const Temporal* call) {
                 const float m = after.mean(c);
                 Vec one = {}, two = {};
                 for (int p = 0; p < size; p += LANES) {
-                    const int count = std::min(LANES, size - p);
-                    const bool whole = count == LANES;
-                    const Vec o = whole ? load(a.out + at + p) : load(a.out + at + p, count);
-                    Vec g = whole ? load(a.gradient + at + p) : load(a.gradient + at + p, count);
-                    const Vec y = whole ? load(a.y + at + p) : load(a.y + at + p, count);
+                    const Vec o = load(a.out + at + p, size - p);
+                    Vec g = load(a.gradient + at + p, size - p);
+                    const Vec y = load(a.y + at + p, size - p);
                     g = o > 0.0f ? g : Vec{};
-                    if (whole)
-                        store(a.dresidual + at + p, g);
-                    else
-                        std::memcpy(a.dresidual + at + p, &g, sizeof(float) * count);
+                    store(a.dresidual + at + p, g, size - p);
                     g *= dropout.at(at + p);
                     one += g;
                     two += g * (y - m);
@@ -260,8 +136,8 @@ void temporal_backward(const Temporal* call) {
     const size_t weights = 2 * static_cast<size_t>(half) * half, lanes = static_cast<size_t>(channels) * K * LANES;
     std::vector<float> dweight(a.threads * weights), dkernel(a.threads * lanes);
     parallel(a.threads, a.clips, [&](int id, int begin, int end) {
-        float *u = scratch(0, out), *dy = scratch(1, out), *du = scratch(2, out);
-        float* const spread[2] = {cleared(4, rows[0].phase() * a.stride), cleared(5, rows[1].phase() * a.stride)};
+        float *u = scratch(MIXED, out), *dy = scratch(GRADIENT, out), *du = scratch(OF_MIXED, out);
+        float* const spread[2] = {cleared(ROWS, rows[0].phase() * a.stride), cleared(ROWS_TOO, rows[1].phase() * a.stride)};
         for (int n = begin; n < end; ++n) {
             const float* x = a.x + n * in;
             for (int c = 0; c < channels; ++c) {
@@ -270,10 +146,8 @@ void temporal_backward(const Temporal* call) {
                 const float mean = a.doffset[c] * share, slope = a.dscale[c] * share * after.inverse(c);
                 float* d = dy + static_cast<size_t>(c) * size;
                 for (int p = 0; p < size; p += LANES) {  // the end of a plane spills into the next, which comes after
-                    const int count = std::min(LANES, size - p);
-                    const bool whole = count == LANES;
-                    const Vec g = whole ? load(a.dresidual + at + p) : load(a.dresidual + at + p, count);
-                    const Vec y = whole ? load(a.y + at + p) : load(a.y + at + p, count);
+                    const Vec g = load(a.dresidual + at + p, size - p);
+                    const Vec y = load(a.y + at + p, size - p);
                     store(d + p, s * (g * dropout.at(at + p) - mean - (y - m) * slope));
                 }
             }
@@ -283,9 +157,9 @@ void temporal_backward(const Temporal* call) {
                 outer(half, half, size, dy + at, u + at, dweight.data() + id * weights + static_cast<size_t>(h) * half * half);
                 product(half, half, size, a.weight[h], dy + at, du + at);
             }
-            float* z = scratch(3, plane);
+            float* z = scratch(PLANE, plane);
             for (int h = 0; h < 2; ++h) {
-                float* gradient = cleared(6, rows[h].phase());
+                float* gradient = cleared(OF_ROWS, rows[h].phase());
                 for (int c = h * half; c < (h + 1) * half; ++c) {
                     const size_t at = static_cast<size_t>(c) * plane;
                     float* dv = a.dx + n * in + at;
@@ -297,15 +171,10 @@ void temporal_backward(const Temporal* call) {
                     const float m = before.mean(c);
                     Vec one = {}, two = {};
                     for (int p = 0; p < plane; p += LANES) {
-                        const int count = std::min(LANES, plane - p);
-                        const bool whole = count == LANES;
-                        const Vec here = whole ? load(x + at + p) : load(x + at + p, count);
-                        Vec d = whole ? load(dv + p) : load(dv + p, count);
+                        const Vec here = load(x + at + p, plane - p);
+                        Vec d = load(dv + p, plane - p);
                         d = load(z + p) > 0.0f ? d : Vec{};
-                        if (whole)
-                            store(dv + p, d);
-                        else
-                            std::memcpy(dv + p, &d, sizeof(float) * count);
+                        store(dv + p, d, plane - p);
                         one += d;
                         two += d * (here - m);
                     }

@@ -20,12 +20,22 @@ typedef uint32_t Bits __attribute__((vector_size(4 * LANES), aligned(4), may_ali
 
 inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
-inline Vec load(const float* p, int count) {
+// At the end of a row, where `left` values remain: the lanes beyond are zero, and nothing is written there.
+inline Vec load(const float* p, int left) {
+    if (left >= LANES) return load(p);
     Vec v = {};
-    std::memcpy(&v, p, sizeof(float) * count);
+    std::memcpy(&v, p, sizeof(float) * left);
     return v;
 }
+inline void store(float* p, Vec v, int left) {
+    if (left >= LANES)
+        store(p, v);
+    else
+        std::memcpy(p, &v, sizeof(float) * left);
+}
 inline int up(int n) { return (n + LANES - 1) / LANES * LANES; }
+// Frames that a stride leaves.
+inline int strided(int frames, int stride) { return (frames + stride - 1) / stride; }
 
 // Clips in equal parts, one a thread, always the same: sums come in the same order each time.
 template <class Work>
@@ -42,17 +52,18 @@ void parallel(int threads, int clips, Work work) {
 #endif
 }
 
-// A buffer of this thread, kept from call to call; each use names its own slot. It begins a line of the cache, so that no
-// vector of an even row lies across two.
-inline float* scratch(int slot, size_t size) {
-    constexpr size_t LINE = 4 * LANES;
-    static thread_local std::vector<float> kept[9];
+// Buffers of a thread, by what they hold while a kernel runs.
+enum Slot { MIXED, GRADIENT, OF_MIXED, PLANE, ROWS, ROWS_TOO, OF_ROWS, END_IN, END_OUT, SLOTS };
+
+// One of them, kept from call to call. It begins a line of the cache, so that no vector of an even row lies across two.
+inline float* scratch(Slot slot, size_t size) {
+    static thread_local std::vector<float> kept[SLOTS];
     std::vector<float>& buffer = kept[slot];
-    if (buffer.size() < size + 2 * LINE) buffer.resize(size + 2 * LINE);
-    const size_t past = reinterpret_cast<uintptr_t>(buffer.data()) / sizeof(float) % LINE;
-    return buffer.data() + (LINE - past) % LINE;
+    if (buffer.size() < size + 2 * LANES) buffer.resize(size + 2 * LANES);
+    const size_t past = reinterpret_cast<uintptr_t>(buffer.data()) / sizeof(float) % LANES;
+    return buffer.data() + (LANES - past) % LANES;
 }
-inline float* cleared(int slot, size_t size) {
+inline float* cleared(Slot slot, size_t size) {
     float* buffer = scratch(slot, size);
     std::fill(buffer, buffer + size, 0.0f);
     return buffer;
@@ -90,15 +101,20 @@ inline float sum(Vec v) {
     return total;
 }
 
-// Mean of a plane, and the sum of squares about it: two readings, since one loses digits where the mean is large.
-inline void moments(const float* x, int size, float* mean, float* squares) {
+inline float total(const float* x, int size) {
     Vec a = {}, b = {};
     int p = 0;
     for (; p + 2 * LANES <= size; p += 2 * LANES) a += load(x + p), b += load(x + p + LANES);
-    for (; p < size; p += LANES) a += load(x + p, std::min(LANES, size - p));
-    const float m = sum(a + b) / size;
-    a = b = Vec{};
-    for (p = 0; p + LANES <= size; p += LANES) {
+    for (; p < size; p += LANES) a += load(x + p, size - p);
+    return sum(a + b);
+}
+
+// Mean of a plane, and the sum of squares about it: two readings, since one loses digits where the mean is large.
+inline void moments(const float* x, int size, float* mean, float* squares) {
+    const float m = total(x, size) / size;
+    Vec a = {};
+    int p = 0;
+    for (; p + LANES <= size; p += LANES) {
         const Vec d = load(x + p) - m;
         a += d * d;
     }

@@ -1,0 +1,138 @@
+"""Trained networks that teach another: opened, held against it, and told of in its record."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from last.config import Config, ConfigError
+from last.recognizer import Recognizer, weights_file
+from last.run import RunError, read_record
+from last.skeleton import Layout
+from last.training.distill import LABEL_WEIGHTS, Distillation
+
+# Student and teachers see the same joints, so what joints become before the streams must be the same for all.
+_SHARED = (
+    "data.frames",
+    "data.max_bodies",
+    "data.normalise",
+    "data.origin",
+    "data.sampling",
+    "data.missing",
+    "model.confidence",
+)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained network, and what a run says of it.
+
+    Attributes:
+        recognizer: the network and its pipeline.
+        record: ``path`` as it was given, ``sha256`` of the weights, ``model``, and ``top1`` where its run has a result.
+    """
+
+    recognizer: Recognizer
+    record: dict[str, Any]
+
+
+def open_teachers(config: Config, classes: Sequence[str], layout: Layout, device: torch.device) -> list[Teacher]:
+    """The teachers of a configuration, on fused kernels where they have some.
+
+    Args:
+        config: the student's.
+        classes: the student's, in order.
+        layout: the student's.
+        device: where they are to answer.
+
+    Raises:
+        CheckpointError: one has no weights, or damaged ones.
+        ConfigError: one takes other clips than the student, or names other classes.
+        RunError: the result beside its weights is damaged.
+    """
+    kernels = "plain" if config.environment.kernels == "plain" else "auto"  # a teacher need not have any
+    teachers = []
+    for path in map(Path, config.training.teachers):
+        recognizer = Recognizer(path, device, kernels)
+        _require_same_clips(path, recognizer, config, classes, layout)
+        teachers.append(Teacher(recognizer, _record(path, recognizer.config.model.name)))
+    return teachers
+
+
+def require_unchanged(records: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to go on with teachers that are not those that the training began with.
+
+    Args:
+        records: of the teachers, from when it began.
+
+    Raises:
+        RunError: the weights of one are others.
+        CheckpointError: they are gone.
+    """
+    for record in records:
+        if (now := _sha256(Path(record["path"]))) != record["sha256"]:
+            raise RunError(
+                f"the weights of the teacher {record['path']} are not those that the training began with (SHA-256 then "
+                f"{record['sha256'][:12]}, now {now[:12]}); put the old ones back, or start a new run"
+            )
+
+
+def distillation(config: Config, student: nn.Module, teachers: Sequence[Teacher]) -> Distillation | None:
+    """The loss on the teachers by the settings of a configuration; None where there are none."""
+    if not teachers:
+        return None
+    recipe, weight = config.training, config.training.label_weight
+    if weight is None:
+        weight = LABEL_WEIGHTS.get(config.model.name, 0.5)
+    networks = [teacher.recognizer.model for teacher in teachers]
+    return Distillation(student, networks, weight, recipe.temperature, recipe.feature_weight)
+
+
+def _require_same_clips(
+    path: Path, recognizer: Recognizer, config: Config, classes: Sequence[str], layout: Layout
+) -> None:
+    own, other = _shared_settings(config), _shared_settings(recognizer.config)
+    differences = [f"{key} {other[key]}, the student's {value}" for key, value in own.items() if other[key] != value]
+    if config.data.name == recognizer.config.data.name and config.data.protocol != recognizer.config.data.protocol:
+        # Test clips of one protocol are training clips of another.
+        differences.append(f"data.protocol {recognizer.config.data.protocol}, the student's {config.data.protocol}")
+    if differences:
+        raise ConfigError(
+            f"the teacher {path} was trained on other clips than the student is to be: {'; '.join(differences)}; give "
+            "the student these settings, or train a teacher with the student's"
+        )
+    if recognizer.layout != layout:
+        raise ConfigError(
+            f"the teacher {path} takes layout '{recognizer.layout.name}' ({len(recognizer.layout.joints)} joints), and "
+            f"the student's clips have layout '{layout.name}' ({len(layout.joints)} joints); train a teacher on them"
+        )
+    if recognizer.classes != tuple(classes):
+        pairs = enumerate(zip(recognizer.classes, classes, strict=False))
+        first = next((f"; class {i} is '{a}' there and '{b}' here" for i, (a, b) in pairs if a != b), "")
+        raise ConfigError(
+            f"the teacher {path} names {len(recognizer.classes)} classes, and the student's clips have {len(classes)}, "
+            f"expected the same in the same order{first}; train a teacher on them"
+        )
+
+
+def _shared_settings(config: Config) -> dict[str, Any]:
+    sections = config.to_dict()
+    values = {key: sections[key.partition(".")[0]][key.partition(".")[2]] for key in _SHARED}
+    # Where absent bodies are given as zeros, a clip has other tensors than where they are left out.
+    return values | {"model.bodies": "padded" if config.model.bodies == "padded" else "not padded"}
+
+
+def _record(path: Path, network: str) -> dict[str, Any]:
+    weights = weights_file(path)
+    result = weights.with_name("result.json")
+    scored = weights.name == "last.safetensors" and result.exists()  # the result is that of the last epoch
+    top1 = {"top1": read_record(result)["top1"]} if scored else {}
+    return {"path": str(path), "sha256": _sha256(path), "model": network, **top1}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(weights_file(path).read_bytes()).hexdigest()
