@@ -46,8 +46,13 @@ CLIPS = (40_091, 16_487)
 
 
 def speeds(cases: Sequence[Case], rounds: int) -> list[Speed]:
-    """Of those that this machine can run."""
-    able = [case for case in cases if RUNTIMES[case.runtime].fault(case.model, torch.device(case.device)) is None]
+    """Of those that this machine can run; of the others, why not."""
+    able = []
+    for case in cases:
+        if fault := RUNTIMES[case.runtime].fault(case.model, torch.device(case.device)):
+            print(f"{case.model} by '{case.runtime}' is left out: {fault}")
+        else:
+            able.append(case)
     return measure(able, rounds, torch.Generator().manual_seed(0), Reporter())
 
 

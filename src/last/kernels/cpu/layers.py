@@ -22,6 +22,11 @@ def _frames_last(x: Tensor) -> Tensor:
     return x.transpose(-1, -2).contiguous()
 
 
+def _strided(frames: int, stride: int) -> int:
+    """Frames that a stride leaves."""
+    return (frames + stride - 1) // stride
+
+
 def _count(norms: Iterable[Any]) -> None:
     for norm in norms:
         norm.num_batches_tracked.add_(1)
@@ -53,7 +58,7 @@ class _GraphNorm(Function):
     @staticmethod
     def forward(ctx, x, coefficient, weight, bias, scale, offset, norm, edges, stride, relu, pools):
         x = _frames_last(x)
-        outputs, kept = len(weight), (x.shape[3] + stride - 1) // stride
+        outputs, kept = len(weight), _strided(x.shape[3], stride)
         out = x.new_empty(len(x), outputs, x.shape[2], kept)
         over_joints = x.new_empty(len(x), outputs, kept) if pools else None
         over_frames = x.new_empty(out.shape[:3]) if pools else None
@@ -126,8 +131,7 @@ class _Temporal(Function):
     @staticmethod
     def forward(ctx, x, residual, p, seed, branches, *parameters):
         x, residual = _frames_last(x), _frames_last(residual)
-        stride = branches[0][2].stride[0]
-        out = x.new_empty(*x.shape[:3], (x.shape[3] + stride - 1) // stride)
+        out = x.new_empty(*x.shape[:3], _strided(x.shape[3], branches[0][2].stride[0]))
         y = torch.empty_like(out) if branches[0].training else None
         statistics = x.new_empty(4, 2, x.shape[1] // 2)
         ctx.rest = p, seed, branches
