@@ -1,6 +1,6 @@
 # make train   set up, build the embedded data set, train LAST-E nano on it, write a report
 # make test    set up, run the test suite
-# make check   lint, format, types, spelling
+# make check   lint, format, types, spelling, tables and cards as results/ gives them
 #
 # EXTRAS names what is installed beside the package, such as EXTRAS=dev,parquet,ray,video for all of its tests.
 # TORCH=auto takes PyTorch's GPU build where nvidia-smi finds a GPU, else its CPU build; TORCH=cpu or TORCH=cuda decides.
@@ -28,6 +28,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check --python $(VENV) src scripts
 	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs src scripts tests configs
+	$(BIN)/python scripts/pretrained.py --check
 	$(BIN)/python scripts/tables.py --check
 
 setup: $(READY)

@@ -3,8 +3,8 @@
 A table stands between lines `<!-- results:NAME -->` and `<!-- /results -->`; NAME is a data set for LAST's accuracies
 on it, ``real`` for those on all but the embedded one, ``scoreboard`` for networks side by side, ``losses`` for where
 LAST is not ahead of its peers, ``networks`` for what they cost, ``speed`` for how fast they are, ``training`` for how
-fast they train, ``parity`` for accuracies by kernels, ``data`` and ``feed`` for speeds of the data pipeline, or
-``fuzz``.
+fast they train, ``parity`` for accuracies by kernels, ``data`` and ``feed`` for speeds of the data pipeline, ``fuzz``,
+or ``pretrained`` for the trained networks of the package.
 """
 
 import re
@@ -19,6 +19,7 @@ from last.bench.speed import markdown as markdown_of_speeds
 from last.models import family_of
 from last.models.cost import costs
 from last.models.cost import markdown as markdown_of_costs
+from last.pretrained import list_pretrained
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -179,6 +180,19 @@ def networks_table() -> str:
     return markdown_of_costs(costs())
 
 
+def pretrained_table() -> str:
+    """The trained networks of the package, of which its own index tells."""
+    rows = []
+    for known in list_pretrained():
+        scores, folds = list(known.top1_by_seed.values()), len(known.tested_by)
+        of_all = spread(scores) + (f", mean of {folds} folds" if folds > 1 else "")
+        card = f"[`{known.name}`](../src/last/pretrained/{known.card.name})"
+        figures = (f"{known.top1:.1f}", of_all, ", ".join(known.top1_by_seed))
+        rows.append((card, f"{known.parameters:,}", f"`{known.dataset}`, {known.protocol}", *figures))
+    header = ("name and card", "parameters", "data set, protocol", "top-1 of these weights", "of all seeds", "seeds")
+    return _grid(header, rows)
+
+
 TABLES = {
     "data": lambda: figures_table("data"),
     "feed": lambda: figures_table("feed"),
@@ -187,6 +201,7 @@ TABLES = {
     "networks": networks_table,
     "speed": speed_table,
     "fuzz": fuzz_table,
+    "pretrained": pretrained_table,
     "scoreboard": lambda: scoreboard(_boards()),
     "losses": lambda: losses(_boards()),
 }
