@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from last.cli_data import reporter
+from last.cli_data import Positive, reporter
 from last.cli_look import for_terminal
 
 Several = Parameter(consume_multiple=True, negative=())
@@ -63,3 +63,26 @@ def compare(first: Path, second: Path, /, *, out: Path | None = None) -> None:
     reporter.answer(comparison.verdict())
     if out is not None:
         reporter.answer(f"report: {comparison.write(out)}")
+
+
+def doubt(runs: Annotated[list[Path], Several], /, *, top: Positive = 20) -> None:
+    """Name the clips whose label may be wrong, by runs that did not train on them, the most doubtful first.
+
+    Args:
+        runs: folders of runs; best of one for each held-out part of the training clips (--protocol xsub-held1of4).
+        top: how many clips to print.
+    """
+    from last.doubt import find_doubts, join, table
+    from last.scored_run import ScoredRun
+
+    opened = [ScoredRun.open(path) for path in runs]
+    scores = join(opened)
+    doubts = find_doubts(scores)
+    if not doubts:
+        reporter.answer(f"no label in doubt among {len(scores.labels):,} clips")
+        return
+    reporter.answer(for_terminal(table(doubts[:top], len(scores.labels))))
+    hidden = f"; --top {len(doubts)} prints all" if len(doubts) > top else ""
+    reporter.answer(f"{len(doubts):,} of {len(scores.labels):,} labels are in doubt{hidden}")
+    look = ["last", "data", "show", str(opened[0].store), "--clip", doubts[0].clip, "--out", "clip.html"]
+    reporter.answer(f"look at one: {shlex.join(look)}")

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from last.config import from_dict
 from last.evaluate import Metrics, Scores
 from last.run import RunError
 
@@ -78,6 +79,12 @@ class ScoredRun:
         return int(self.result.get("networks", 1))
 
     @property
+    def store(self) -> Path:
+        """The store of its clips, where the run found it."""
+        config = self.result.get("config")
+        return from_dict(config, str(self.path)).store_path() if config else Path("data", self.result["dataset"])
+
+    @property
     def description(self) -> str:
         """What was trained, and how, in a few words."""
         if self.networks > 1:
@@ -94,11 +101,11 @@ def names_of(runs: Sequence[ScoredRun]) -> list[str]:
     return names if len(set(names)) == len(names) else [f"{i}: {run.path}" for i, run in enumerate(runs, start=1)]
 
 
-def require_same_clips(runs: Sequence[ScoredRun]) -> None:
-    """Refuse runs whose scores are not of the same clips and classes, in the same order.
+def require_same_classes(runs: Sequence[ScoredRun]) -> None:
+    """Refuse runs whose scores are not of the same classes, in the same order.
 
     Raises:
-        RunError: names two runs and the first clip or class that differs.
+        RunError: names two runs and the first class that differs.
     """
     first, *others = runs
     for other in others:
@@ -109,6 +116,17 @@ def require_same_clips(runs: Sequence[ScoredRun]) -> None:
                     f"{first.path} and {other.path} do not tell the same classes apart: class {k} is '{here}' in the "
                     f"first and '{there}' in the second; give runs of one data set"
                 )
+
+
+def require_same_clips(runs: Sequence[ScoredRun]) -> None:
+    """Refuse runs whose scores are not of the same clips and classes, in the same order.
+
+    Raises:
+        RunError: names two runs and the first clip or class that differs.
+    """
+    require_same_classes(runs)
+    first, *others = runs
+    for other in others:
         for i, (here, there) in enumerate(zip_longest(_clips(first), _clips(other), fillvalue="no clip")):
             if here != there:
                 raise RunError(

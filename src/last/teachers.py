@@ -1,7 +1,6 @@
 """Trained networks that teach another: opened, held against it, and told of in its record."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ import torch
 from torch import nn
 
 from last.config import Config, ConfigError
-from last.recognizer import Recognizer, weights_file
-from last.run import RunError, read_record
+from last.lineage import record_of
+from last.recognizer import Recognizer
 from last.skeleton import Layout
 from last.training.distill import LABEL_WEIGHTS, Distillation
 
@@ -33,7 +32,7 @@ class Teacher:
 
     Attributes:
         recognizer: the network and its pipeline.
-        record: ``path`` as it was given, ``sha256`` of the weights, ``model``, and ``top1`` where its run has a result.
+        record: as :func:`last.lineage.record_of` gives it.
     """
 
     recognizer: Recognizer
@@ -59,26 +58,8 @@ def open_teachers(config: Config, classes: Sequence[str], layout: Layout, device
     for path in map(Path, config.training.teachers):
         recognizer = Recognizer(path, device, kernels)
         _require_same_clips(path, recognizer, config, classes, layout)
-        teachers.append(Teacher(recognizer, _record(path, recognizer.config.model.name)))
+        teachers.append(Teacher(recognizer, record_of(path, recognizer)))
     return teachers
-
-
-def require_unchanged(records: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse to go on with teachers that are not those that the training began with.
-
-    Args:
-        records: of the teachers, from when it began.
-
-    Raises:
-        RunError: the weights of one are others.
-        CheckpointError: they are gone.
-    """
-    for record in records:
-        if (now := _sha256(Path(record["path"]))) != record["sha256"]:
-            raise RunError(
-                f"the weights of the teacher {record['path']} are not those that the training began with (SHA-256 then "
-                f"{record['sha256'][:12]}, now {now[:12]}); put the old ones back, or start a new run"
-            )
 
 
 def distillation(config: Config, student: nn.Module, teachers: Sequence[Teacher]) -> Distillation | None:
@@ -124,15 +105,3 @@ def _shared_settings(config: Config) -> dict[str, Any]:
     values = {key: sections[key.partition(".")[0]][key.partition(".")[2]] for key in _SHARED}
     # Where absent bodies are given as zeros, a clip has other tensors than where they are left out.
     return values | {"model.bodies": "padded" if config.model.bodies == "padded" else "not padded"}
-
-
-def _record(path: Path, network: str) -> dict[str, Any]:
-    weights = weights_file(path)
-    result = weights.with_name("result.json")
-    scored = weights.name == "last.safetensors" and result.exists()  # the result is that of the last epoch
-    top1 = {"top1": read_record(result)["top1"]} if scored else {}
-    return {"path": str(path), "sha256": _sha256(path), "model": network, **top1}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(weights_file(path).read_bytes()).hexdigest()
