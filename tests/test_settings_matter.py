@@ -42,7 +42,9 @@ TRAINED = {
     "training.optimizer": "adam", "training.clip_norm": 0.01, "training.label_smoothing": 0.4,
     "training.class_weights": "balanced", "training.ema": 0.1, "training.crop": [0.2, 0.3], "training.jitter": True,
     "training.rotation": [40, 0, 0], "training.scale": 0.5, "training.shear": 0.5, "training.noise": 0.5,
-    "training.flip_time": 1.0, "training.flip_sides": 1.0, "environment.batch_size": 2,
+    "training.flip_time": 1.0, "training.flip_sides": 1.0, "training.warp": 0.9, "training.limbs": 0.5,
+    "training.hide_joints": 0.5, "training.hide_limb": 1.0, "training.hide_frames": 0.9, "training.mix": 1.0,
+    "environment.batch_size": 2,
 }  # fmt: skip
 # Settings that show elsewhere, each by the test named here.
 ELSEWHERE = {
@@ -53,6 +55,7 @@ ELSEWHERE = {
     "data.test_span": "tests/data/test_batches.py",
     "training.schedule": "tests/training/test_optim.py",
     "training.milestones": "tests/training/test_optim.py",
+    "training.start": "tests/test_start.py",
     "training.teachers": "tests/test_teachers.py",
     "training.label_weight": "tests/test_teachers.py",
     "training.temperature": "tests/training/test_distill.py",

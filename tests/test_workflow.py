@@ -121,8 +121,12 @@ def test_other_weights_or_crops_leave_the_reported_result_alone(run, tmp_path):
     assert (other.result["weights"], other.result["crops"]) == ("best", 3)
     assert other.result_file == "result.best.crops3.json"
     assert other.report.name == "report.best.crops3.html"
-    names = {run.copy_result(file, tmp_path / "results").name for file in ("result.json", other.result_file)}
-    assert len(names) == 2
+    middle = evaluate(run, CPU, QUIET, span=0.5)
+    assert middle.result_file == "result.span0.5.json" and middle.result["config"]["data"]["test_span"] == 0.5
+    whole, half = (np.load(run.path / name)["probabilities"] for name in ("scores.npz", "scores.span0.5.npz"))
+    assert not np.allclose(whole, half)
+    files = ("result.json", other.result_file, middle.result_file)
+    assert len({run.copy_result(file, tmp_path / "results").name for file in files}) == 3
 
 
 def test_padded_clips_have_no_crops(config):
@@ -130,6 +134,8 @@ def test_padded_clips_have_no_crops(config):
     assert train(run, False, CPU, QUIET).result["crops"] == 1
     with pytest.raises(ConfigError, match="takes clips as they are"):
         evaluate(run, CPU, QUIET, crops=5)
+    with pytest.raises(ConfigError, match="drop --crops and --span"):
+        evaluate(run, CPU, QUIET, span=0.7)
 
 
 def test_a_result_of_other_settings_is_not_overwritten(run, config, tmp_path):

@@ -14,9 +14,11 @@ from rich.table import Table
 
 from last import __version__
 from last.cli_bench import bench
-from last.cli_compare import compare, fuse
+from last.cli_compare import compare, doubt, fuse
 from last.cli_data import Positive, assignments, data, network_name, plain_name, reporter
 from last.cli_look import bodies_in_words
+from last.cli_models import models
+from last.cli_search import search
 from last.config import Config, ConfigError, load_config, with_overrides
 from last.progress import Interrupted
 from last.run import Run, Weights
@@ -32,9 +34,12 @@ app = App(
     suppress_keyboard_interrupt=False,  # main() answers it with an exit code of ours
 )
 app.command(data)
+app.command(models)
 app.command(bench)
+app.command(search)
 app.command(fuse)
 app.command(compare)
+app.command(doubt)
 
 _command = "last"  # as it was typed, for the record of a run
 
@@ -125,6 +130,7 @@ def train(
     settings: Settings = Settings(),
     device: Device = "auto",
     run: str | None = None,
+    start: str | None = None,
     resume: Path | None = None,
     results: Path | None = None,
 ) -> None:
@@ -132,6 +138,8 @@ def train(
 
     Args:
         run: name of the run's folder under the environment's runs_root, or a path.
+        start: folder of a run, a .safetensors file, or name of a pretrained network, whose weights it begins with;
+            other joints and classes are fine.
         resume: folder of an interrupted run, which goes on exactly where it stopped.
         results: folder that also gets a copy of the run's result.json, under a name of its own.
     """
@@ -140,11 +148,14 @@ def train(
 
     chosen = choose_device(device)
     if resume is not None:
-        if run is not None:
-            raise ConfigError("--resume goes on in the run's own folder; leave out --run")
+        if run is not None or start is not None:
+            raise ConfigError("--resume goes on in the run's own folder; leave out --run and --start")
         begun = workflow.resume(resume, settings.names() | settings.overrides(), chosen, _command)
     else:
-        begun = workflow.begin(settings.config(), run, chosen, _command)
+        config = settings.config()
+        if start is not None:
+            config = with_overrides(config, _named(config, "tuned", settings) | {"training.start": start})
+        begun = workflow.begin(config, run, chosen, _command)
     _print_evaluation(begun, workflow.train(begun, resume is not None, chosen, reporter), results)
 
 
@@ -162,7 +173,7 @@ def distill(
 
     Args:
         student: the network, by name or alias.
-        teacher: folders of one or more runs, or .safetensors files from them.
+        teacher: folders of one or more runs, .safetensors files from them, or names of pretrained networks.
         run: name of the run's folder under the environment's runs_root, or a path.
         results: folder that also gets a copy of the run's result.json, under a name of its own.
     """
@@ -172,9 +183,7 @@ def distill(
     if settings.model is not None:
         raise ConfigError("--student names the network that is trained; leave out --model")
     chosen, config = choose_device(device), replace(settings, model=student).config()
-    # The recipe is what tells a result's name from that of the network without teachers.
-    given = {"training.recipe": f"{config.training.recipe}_distilled"} | settings.overrides()
-    config = with_overrides(config, given | {"training.teachers": teacher})
+    config = with_overrides(config, _named(config, "distilled", settings) | {"training.teachers": teacher})
     begun = workflow.begin(config, run, chosen, _command)
     _print_evaluation(begun, workflow.train(begun, False, chosen, reporter), results)
 
@@ -202,6 +211,7 @@ def evaluate(
     data: str | None = None,
     weights: Weights = "last",
     crops: Annotated[int | None, Parameter(validator=Number(gte=1, lte=100))] = None,
+    span: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1))] = None,
     results: Path | None = None,
 ) -> None:
     """Score a run's network on the test part of its protocol.
@@ -211,13 +221,15 @@ def evaluate(
         data: folder of the prepared clips, where it is not the one of the training.
         weights: of the last epoch, or the best on the validation part.
         crops: test-time crops; the run's own setting where not given.
+        span: share of a clip in each crop; the run's own setting where not given.
         results: folder that also gets a copy of the run's result.json, under a name of its own.
     """
     from last import run_evaluation
     from last.recognizer import choose_device
 
     opened = Run.open(run).with_settings({} if data is None else {"data.path": data})
-    _print_evaluation(opened, run_evaluation.evaluate(opened, choose_device(device), reporter, weights, crops), results)
+    scored = run_evaluation.evaluate(opened, choose_device(device), reporter, weights, crops, span)
+    _print_evaluation(opened, scored, results)
 
 
 @app.command
@@ -234,7 +246,7 @@ def predict(
     """Name the action in each clip; exit code 1 where a file could not be read.
 
     Args:
-        run: folder of a run, or a .safetensors file from one.
+        run: folder of a run, a .safetensors file from one, or the name of a pretrained network.
         files: clips in any format that LAST reads, or folders and zips of them.
         clip: only the clip of this name in them.
         top: how many classes to print for each.
@@ -286,49 +298,6 @@ def predict(
 
 
 @app.command
-def models(
-    names: list[str] | None = None,
-    /,
-    *,
-    classes: Positive = 60,
-    layout: str = "ntu",
-    frames: Positive = 64,
-    bodies: Positive = 1,
-    table: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
-) -> None:
-    """List the networks: name, parameters, multiply-accumulates (MACs) of one clip.
-
-    Args:
-        names: which; all where not given.
-        classes: size of the output.
-        layout: the skeleton.
-        frames: of the clip.
-        bodies: in the clip.
-        table: print all counts by all conventions, in Markdown.
-        json: print them in JSON.
-    """
-    from last.models import list_models
-    from last.models.cost import costs, markdown
-
-    chosen = names or list_models()
-    with reporter.bar("counting", len(chosen)) as advance:
-        rows = costs(chosen, classes, layout, frames, bodies, advance)
-    if json:
-        _print_json([row.to_dict() for row in rows])
-        return
-    if table:
-        sys.stdout.write(markdown(rows))
-        return
-    reporter.answer(f"{classes} classes, layout {layout}, {frames} frames, {bodies_in_words(bodies)}")
-    shown = _table("model", "alias", "parameters", "MACs", "a second of input")
-    for row in rows:
-        macs = (f"{number / 1e6:,.1f} M" for number in (row.macs.all, row.macs.per_second))
-        shown.add_row(row.model, row.alias, f"{row.parameters:,}", *macs)
-    reporter.answer(shown)
-
-
-@app.command
 def config(*, settings: Settings = Settings()) -> None:
     """Print what a command would run with, and where each value came from."""
     merged = settings.config()
@@ -336,6 +305,11 @@ def config(*, settings: Settings = Settings()) -> None:
         for key, value in keys.items():
             name = f"{section}.{key}"
             reporter.answer(f"{name:<26} {'none' if value is None else str(value):<32} {merged.origins[name]}")
+
+
+def _named(config: Config, way: str, settings: Settings) -> dict[str, Any]:
+    """The recipe by a name that tells a result from that of the recipe alone, and all that was given, a name too."""
+    return {"training.recipe": f"{config.training.recipe}_{way}"} | settings.overrides()
 
 
 def _print_evaluation(run: Run, evaluation: "Evaluation", results: Path | None) -> None:
@@ -366,17 +340,7 @@ def _print_evaluation(run: Run, evaluation: "Evaluation", results: Path | None) 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        numeric = column in {
-            "parameters",
-            "MACs",
-            "a second of input",
-            "clips",
-            "top-1",
-            "top-5",
-            "mean class",
-            "seconds",
-            "classes",
-        }
+        numeric = column in {"parameters", "clips", "top-1", "top-5", "mean class"}
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     return table
 

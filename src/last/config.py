@@ -95,6 +95,7 @@ class TrainingConfig:
     validation: float = 0.05
     structure: Literal["plain", "branched"] = "plain"  # of LAST-E while it trains; deployed it is plain
     auxiliary: float = 0.0  # weight of a second classifier of LAST-E, dropped when deployed; 0: there is none
+    start: str | None = None  # folder of a run, or file of weights, that the training begins with
     teachers: tuple[str, ...] = ()  # folders of runs, or files of weights, that are distilled
     label_weight: float | None = None  # of the labels beside teachers; None: the original's for the network
     temperature: float = 4.0  # of the scores of teachers and student
@@ -107,6 +108,12 @@ class TrainingConfig:
     noise: float = 0.0
     flip_time: float = 0.0
     flip_sides: float = 0.0
+    warp: float = 0.0
+    limbs: float = 0.0
+    hide_joints: float = 0.0
+    hide_limb: float = 0.0
+    hide_frames: float = 0.0
+    mix: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -427,6 +434,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "training.noise": (0, 10),
     "training.flip_time": (0, 1),
     "training.flip_sides": (0, 1),
+    "training.warp": (0, 0.99),
+    "training.limbs": (0, 0.99),
+    "training.hide_joints": (0, 0.9),
+    "training.hide_limb": (0, 1),
+    "training.hide_frames": (0, 0.9),
+    "training.mix": (0, 1),
     "environment.workers": (0, 10_000),
     "environment.batch_size": (1, 1_000_000),
 }

@@ -21,6 +21,7 @@ from last.data.formats.columns import joints_alone
 from last.evaluate import predict
 from last.kernels import accelerate
 from last.models import Network, create_model, settings_of
+from last.pretrained import find_pretrained
 from last.skeleton import Layout, layout_from_dict
 from last.training.checkpoint import CheckpointError, load_weights, read_weights
 
@@ -89,11 +90,15 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def weights_file(path: Path) -> Path:
-    """The weights of a run's last epoch, or the .safetensors file itself.
+    """The weights of a run's last epoch, the .safetensors file itself, or those of a pretrained network, by its name.
+
+    A file or folder that is there wins over a name.
 
     Raises:
         CheckpointError: there are none.
     """
+    if len(path.parts) == 1 and path.suffix != ".safetensors" and not path.exists():
+        return find_pretrained(path.name).weights
     weights = path / "last.safetensors" if path.is_dir() else path
     if not weights.is_file():
         raise CheckpointError(
@@ -107,7 +112,7 @@ class Recognizer:
     """Names the action in a clip.
 
     Args:
-        path: a run's folder, or a .safetensors file from one.
+        path: a run's folder, a .safetensors file from one, or the name of a pretrained network.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         kernels: see :func:`last.kernels.accelerate`.
 
@@ -206,7 +211,7 @@ def _as_array(values: np.ndarray | Tensor) -> np.ndarray:
 
 
 def load_model(path: Path | str, device: str | torch.device = "cpu") -> nn.Module:
-    """The network in a run's folder or a .safetensors file, in evaluation mode.
+    """The network in a run's folder or a .safetensors file, or a pretrained one by its name, in evaluation mode.
 
     Raises:
         CheckpointError: there are no weights, or they are damaged.

@@ -1,6 +1,6 @@
 """A trained run on the test part of its protocol: what it is worth, and the files that say so."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,17 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run, device: torch.device, reporter: Reporter, weights: Weights = "last", crops: int | None = None
+    run: Run,
+    device: torch.device,
+    reporter: Reporter,
+    weights: Weights = "last",
+    crops: int | None = None,
+    span: float | None = None,
 ) -> Evaluation:
     """Score a run's network on the test part of its protocol; write evaluation, scores, result and report.
 
-    Other weights or crops than those that the run reports get files of their own, such as result.best.crops1.json.
+    Other weights, crops or spans than those that the run reports get files of their own, such as
+    result.best.crops1.json.
 
     Args:
         run: a trained one.
@@ -50,10 +56,11 @@ def evaluate(
         reporter: says what happens.
         weights: of the last epoch, or the best on the validation part.
         crops: test-time crops; None takes the run's own setting.
+        span: share of a clip in each crop; None takes the run's own setting.
 
     Raises:
         CheckpointError: the run has no such weights, or they do not fit the store.
-        ConfigError: crops are asked for of clips that are padded.
+        ConfigError: crops or a span are asked for of clips that are padded.
         DataMissingError, StoreError, RunError: as their messages say.
     """
     config = run.config
@@ -71,15 +78,17 @@ def evaluate(
             "--data the store that it was trained on"
         )
     crops = config.data.test_crops if crops is None else crops
-    if crops > 1 and config.data.sampling == "pad":
+    span = config.data.test_span if span is None else span
+    if config.data.sampling == "pad" and (crops > 1 or span is not None):
         raise ConfigError(
-            f"{run.path} takes clips as they are (data.sampling: pad), which leaves no crops; drop --crops"
+            f"{run.path} takes clips as they are (data.sampling: pad), which leaves no crops; drop --crops and --span"
         )
     history, made_by = run.history(), run.provenance()  # before anything long, since they may be damaged
     train_part, test_part = split(store, config.data.protocol, config.data.name)
     feed = choose_feed(store, test_part, device, BATCH, config.environment.clips)
     with reporter.bar("evaluating", len(feed)) as advance:
-        probabilities = predict(recognizer.model, recognizer.pipeline, feed, crops=crops, on_clips=advance)
+        pipeline = replace(recognizer.pipeline, test_span=span)
+        probabilities = predict(recognizer.model, pipeline, feed, crops=crops, on_clips=advance)
     table = store.clips[test_part]
     scores = Scores(table["name"], table["label"].astype(np.int64), probabilities.numpy(), store.classes)
     metrics = scores.measure()
@@ -109,9 +118,10 @@ def evaluate(
         "top1_without_copies": None if without_copies is None else round(without_copies, 4),
         "seconds": round(sum(row["seconds"] for row in history), 1),
         **made_by,
-        "config": config.to_dict(),
+        "config": replace(config, data=replace(config.data, test_span=span)).to_dict(),
     }
     own = "" if (weights, crops) == ("last", config.data.test_crops) else f".{weights}.crops{crops}"
+    own += "" if span == config.data.test_span else f".span{span:g}"
     run.write_json(f"evaluation{own}.json", {"weights": weights, "crops": crops, **metrics.to_dict(store.classes)})
     scores.save(run.path / f"scores{own}.npz")
     run.write_json(f"result{own}.json", result)

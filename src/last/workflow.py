@@ -22,6 +22,7 @@ from last.data.feed import Feed, choose_feed
 from last.data.protocols import split, validation_split
 from last.evaluate import BATCH, measure, predict
 from last.kernels import accelerate
+from last.lineage import in_words, require_unchanged
 from last.models import Network
 from last.models.cost import count_parameters
 from last.models.published import load_published
@@ -29,7 +30,8 @@ from last.progress import Interrupted, Reporter, stop_on_signal
 from last.recognizer import build_model, describe
 from last.run import Run, RunError
 from last.run_evaluation import Evaluation, evaluate
-from last.teachers import Teacher, distillation, open_teachers, require_unchanged
+from last.start import start
+from last.teachers import distillation, open_teachers
 from last.training.checkpoint import save_weights
 from last.training.loop import Trainer
 from last.training.optim import warmup_epochs
@@ -51,16 +53,18 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
     Raises:
         RunError: the folder holds a run already.
         WriteError: it cannot be written.
-        DataMissingError, ValueError: the clips, settings or teachers cannot train; no folder is made.
+        DataMissingError, ValueError: the clips, settings, start or teachers cannot train; no folder is made.
     """
     store = open_store(config)
     split(store, config.data.protocol, config.data.name)
     Pipeline.from_config(config.data, config.model, store.layout)
     with torch.device("meta"):
-        build_model(config, len(store.classes), store.layout, training=True)
+        model = build_model(config, len(store.classes), store.layout, training=True)
+    started = start(config, model, store.classes, store.layout)
     teachers = open_teachers(config, store.classes, store.layout, torch.device("cpu"))
-    taught = {"teachers": [teacher.record for teacher in teachers]} if teachers else {}
-    return Run.create(_folder(config, name), config, provenance.record(command, device) | taught)
+    rests_on: dict[str, Any] = {"start": started.record} if started else {}
+    rests_on |= {"teachers": [teacher.record for teacher in teachers]} if teachers else {}
+    return Run.create(_folder(config, name), config, provenance.record(command, device) | rests_on)
 
 
 def adopt(config: Config, weights: Path, name: str | None, command: str) -> Run:
@@ -104,9 +108,9 @@ def resume(path: Path, given: Mapping[str, Any], device: torch.device, command: 
         command: the command line, for the record.
 
     Raises:
-        RunError: there is no run, it is of published weights, a setting would change what it is, or a teacher's
-            weights are not those that it began with.
-        CheckpointError: a teacher is gone.
+        RunError: there is no run, it is of published weights, a setting would change what it is, or the weights of a
+            teacher, or of a start that is still needed, are not those that it began with.
+        CheckpointError: they are gone.
         ConfigError: there is no such setting.
         WriteError: the folder cannot be written.
     """
@@ -117,7 +121,9 @@ def resume(path: Path, given: Mapping[str, Any], device: torch.device, command: 
             f"{run.path} holds weights that others published, {published['file']}, and no training to go on with; "
             f"score them with 'last evaluate {run.path}', or train a network of your own into another folder"
         )
-    require_unchanged(made_by.get("teachers", []))
+    require_unchanged(made_by.get("teachers", []), "teacher")
+    if "start" in made_by and not run.checkpoint.exists():
+        require_unchanged([made_by["start"]], "start")
     run.add_provenance(provenance.record(command, device))
     return run
 
@@ -158,6 +164,9 @@ def train(
     with ALONE:
         torch.manual_seed(recipe.seed)
         model = build_model(config, len(store.classes), store.layout, training=True).to(device)
+        # A checkpoint holds all that became of the start, which may be gone.
+        anew = not (resumed and run.checkpoint.exists())
+        started = start(config, model, store.classes, store.layout) if anew else None
         teachers = open_teachers(config, store.classes, store.layout, device)
         taught = distillation(config, model, teachers)
     kernels = accelerate(model, device, machine.kernels)
@@ -172,8 +181,9 @@ def train(
         lambda i: names[i].decode(),
         machine.step,
         taught,
+        lambda k: store.classes[k],
     )
-    if resumed and run.checkpoint.exists():
+    if not anew:
         trainer.load(run.checkpoint)
     elif resumed:
         reporter.say(f"{run.path} was stopped before its first checkpoint, so it begins anew, from the same seed")
@@ -183,9 +193,12 @@ def train(
         f"{provenance.hardware(device)}, {trainer.unit.precision.note}; run {run.path}"
     )
     reporter.say("; ".join([feed.note, kernels, *([trainer.note] if device.type == "cuda" else [])]))
+    if started is not None:
+        reporter.say(started.note)
     if taught is not None:
+        by = ", ".join(in_words(teacher.record) for teacher in teachers)
         reporter.say(
-            f"taught by {', '.join(map(_in_words, teachers))}, asked {'at each step' if taught.asked else 'once'}; "
+            f"taught by {by}, asked {'at each step' if taught.asked else 'once'}; "
             f"label weight {taught.label_weight:g}, temperature {taught.temperature:g}"
         )
     if trainer.progress.epoch == config.training.epochs:
@@ -218,12 +231,6 @@ def _size(model: Network) -> str:
     return f"{deployed:,} parameters" + ("" if trained == deployed else f", in training {trained:,}")
 
 
-def _in_words(teacher: Teacher) -> str:
-    record = teacher.record
-    top1 = f", top-1 {record['top1']:.1f}" if "top1" in record else ""
-    return f"{record['model']} ({record['path']}{top1})"
-
-
 def _fit(
     run: Run,
     trainer: Trainer,
@@ -235,7 +242,7 @@ def _fit(
 ) -> None:
     from torch.utils.tensorboard import SummaryWriter  # takes a second to import, so only where it is needed
 
-    epochs, note = trainer.config.epochs, trainer.note
+    epochs, note, warning = trainer.config.epochs, trainer.note, trainer.progress.warning
 
     def validate(model: nn.Module) -> dict[str, float]:
         assert validation is not None
@@ -243,7 +250,7 @@ def _fit(
         return {"loss": metrics.loss, "top1": metrics.top1}
 
     def on_epoch(row: dict[str, float]) -> None:
-        nonlocal note
+        nonlocal note, warning
         if note != trainer.note:
             note = trainer.note
             reporter.say(note)
@@ -252,6 +259,9 @@ def _fit(
             board.add_scalar(key.replace("_", "/", 1), value, int(row["epoch"]))
         scores = ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in row.items() if k != "epoch")
         reporter.say(f"epoch {row['epoch']}/{epochs}: {scores}")
+        if warning != trainer.progress.warning:
+            warning = trainer.progress.warning
+            reporter.say(f"warning: {warning}")
 
     with (
         SummaryWriter(str(run.path / "tensorboard"), purge_step=trainer.progress.epoch + 1) as board,

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from last.data.augment import Augmentation, augment, rotation_matrices
+from last.data.augment import Augmentation, augment, hidden, rotation_matrices
 
 
 @pytest.fixture
@@ -116,3 +116,52 @@ def test_what_is_known_of_joints_flips_with_them(x, stick, flip):
     assert 0 < sum(changed) < 4
     for clip, (has_changed, mark) in enumerate(zip(changed, marks, strict=True)):
         assert torch.equal(mark, (expected if has_changed else seen)[clip])
+
+
+def test_limbs_change_by_one_factor_a_bone_the_same_on_both_sides(x, stick):
+    changed = run(x, stick, limbs=0.3)
+    ratio = lengths(changed, stick)[:, :, 1:] / lengths(x, stick)[:, :, 1:]  # (N, T, bones, M), without the root
+    assert (ratio - ratio[:, :1, :, :1]).abs().max() < 1e-4  # alike in all frames and bodies of a clip
+    assert (ratio - 1).abs().max() <= 0.3 and (ratio - 1).abs().max() > 0.1
+    torch.testing.assert_close(ratio[:, :, 2], ratio[:, :, 3])  # left and right hand
+    torch.testing.assert_close(changed[:, :, :, 0], x[:, :, :, 0])
+    # A bone keeps its direction, and what hangs from it moves along.
+    bones, before = (joints - joints[:, :, :, list(stick.parents)] for joints in (changed, x))
+    torch.testing.assert_close(bones[:, :, :, 1:], before[:, :, :, 1:] * ratio[:, None])
+
+
+def hide(layout, clips=200, frames=10, **settings):
+    shape = (clips, 3, frames, len(layout.parents), 2)
+    generator = torch.Generator().manual_seed(0)
+    return hidden(shape, layout, Augmentation(**settings), generator, torch.device("cpu"))
+
+
+def test_nothing_is_hidden_unless_asked_for(stick):
+    assert hide(stick) is None
+
+
+def test_joints_are_hidden_for_the_whole_clip(stick):
+    covered = hide(stick, hide_joints=0.2)
+    assert covered.shape == (200, 1, 1, 5, 1)
+    assert 0.15 < covered.float().mean() < 0.25
+
+
+def test_a_limb_is_hidden_with_all_that_hangs_from_it(stick):
+    from last.skeleton import load_layout
+
+    layout = load_layout("kinect20")
+    index = {joint: v for v, joint in enumerate(layout.joints)}
+    covered = hide(layout, hide_limb=1.0)[:, 0, 0, :, 0]
+    for joint, parent in layout.bones:
+        if parent != layout.root:
+            assert not (covered[:, parent] & ~covered[:, joint]).any()
+    assert covered.any(1).all() and covered.sum(1).max() <= 10
+    assert covered[:, index["left_hand"]].any() and not covered[:, layout.root].any()
+    assert 0.4 < hide(layout, hide_limb=0.5)[:, 0, 0, :, 0].any(1).float().mean() < 0.6
+
+
+def test_one_span_of_frames_is_hidden(stick):
+    covered = hide(stick, frames=100, hide_frames=0.5)[:, 0, :, 0, 0].int()
+    assert (covered.diff(dim=1).abs().sum(1) <= 2).all()  # one piece, which may touch an end
+    share = covered.float().mean(1)
+    assert share.max() <= 0.51 and 0.2 < share.mean() < 0.3

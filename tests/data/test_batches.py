@@ -283,3 +283,61 @@ def test_the_velocity_of_a_bone_rests_on_both_ends_in_both_frames(half_seen, sti
     # Joint 3, a hand, is missing in frame 2: its bone's changes to that frame and from it are not known.
     assert masked[0, :, 1:3, 3].eq(0).all()
     assert torch.equal(masked[0, :, :, [0, 1, 2, 4]], plain[0, :, :, [0, 1, 2, 4]])
+
+
+def test_warped_time_keeps_its_ends_and_never_runs_back():
+    frames = torch.full((500,), 101)
+    generator = torch.Generator().manual_seed(0)
+    assert (sample_times(frames, 51, (1.0, 1.0), True, generator, warp=0.9).diff(dim=1) > 0).all()
+    times = sample_times(frames, 51, (1.0, 1.0), False, generator, warp=0.9)
+    even = torch.linspace(0, 100, 51).expand(500, -1)
+    torch.testing.assert_close(times[:, [0, -1]], even[:, [0, -1]], atol=1e-3, rtol=0)
+    speed = times.diff(dim=1) / even.diff(dim=1)
+    assert speed.min() > 0.09 and speed.max() < 1.91
+    assert speed.min() < 0.5 and speed.max() > 1.5
+
+
+def test_a_share_of_the_clip_before_is_mixed_in(stick):
+    clips = DeviceClips.from_clips([ramp(6), ramp(11), ramp(6)], "cpu")
+    pipeline, index, share = Pipeline(stick, frames=6), torch.arange(3), torch.tensor([0.0, 0.25, 0.5])
+    alone, _ = pipeline.train(clips, index, torch.Generator().manual_seed(0))
+    mixed, _ = pipeline.train(clips, index, torch.Generator().manual_seed(0), share)
+    for name, stream in mixed.items():
+        one = alone[name]
+        expected = torch.stack([one[0], 0.75 * one[1] + 0.25 * one[0], 0.5 * one[2] + 0.5 * one[1]])
+        torch.testing.assert_close(stream, expected)
+
+
+def test_a_body_that_one_clip_lacks_is_not_mixed(stick):
+    clips = DeviceClips.from_clips([ramp(6, bodies=2), ramp(6)], "cpu")
+    pipeline, index = Pipeline(stick, frames=6), torch.arange(2)
+    alone, _ = pipeline.train(clips, index, torch.Generator().manual_seed(0))
+    mixed, mask = pipeline.train(clips, index, torch.Generator().manual_seed(0), torch.tensor([0.5, 0.5]))
+    assert mask.tolist() == [[True, True], [True, False]]
+    for name, stream in mixed.items():
+        torch.testing.assert_close(stream[..., 1], alone[name][..., 1])
+
+
+def test_streams_are_zero_wherever_a_hidden_joint_takes_part(stick):
+    clips = DeviceClips.from_clips([ramp(6)] * 50, "cpu")
+    index = torch.arange(50)
+
+    def made(**settings):
+        pipeline = Pipeline(stick, frames=6, augmentation=Augmentation(**settings))
+        return pipeline.train(clips, index, torch.Generator().manual_seed(0))[0]
+
+    joint, velocity, bone = made(hide_limb=1.0).values()
+    whole = made()
+    hand, middle = 3, 1
+    # Of five joints, a limb is one hand, or all that hang from a joint where these are two at most.
+    hidden = (velocity == 0).all(1)[:, 0, hand, 0]
+    assert 0 < hidden.sum() < 50
+    assert not joint[hidden, :, :, hand].any() and not bone[hidden, :, :, hand].any()
+    torch.testing.assert_close(bone[:, :, :, middle], whole["bone"][:, :, :, middle])
+    torch.testing.assert_close(joint[~hidden][:, :, :, hand], whole["joint"][~hidden][:, :, :, hand])
+    # In time: the velocity into a hidden frame is hidden too.
+    spans = made(hide_frames=0.5)
+    seen = (spans["bone"] != 0).any(1)[:, :, hand, 0]
+    moving = (spans["velocity"] != 0).any(1)[:, :, hand, 0]
+    assert torch.equal(moving[:, :-1], seen[:, :-1] & seen[:, 1:])
+    assert not seen.all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from last.config import ConfigError
-from last.data.protocols import PROTOCOLS, ProtocolError, require_rules, split, validation_split
+from last.data.protocols import PROTOCOLS, ProtocolError, held_parts, require_rules, split, validation_split
 from last.data.store import CLIP_DTYPE, ClipStore
 
 
@@ -107,6 +107,33 @@ def test_the_folds_of_sbu_share_no_pair_and_cover_all():
     tested = [pairs[split(Table(subject=pairs), f"fold{i}", "sbu")[1]].tolist() for i in range(1, 6)]
     assert sorted(pair for fold in tested for pair in fold) == pairs.tolist()
     assert tested[2] == [103, 107, 701, 703]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "ids", "expected"),
+    [
+        # What the protocol keeps apart is dealt out; the test's subjects 2, 4 and camera 3 never occur.
+        ("utd_mhad/xsub", 2, {"subject": [1, 2, 3, 4, 5, 7]}, [[0, 4], [2, 5]]),
+        ("nw_ucla/xview", 2, {"subject": [1, 1, 1, 2], "camera": [1, 2, 3, 2]}, [[0], [1, 3]]),
+        # Nothing is kept apart: clips are dealt, those of a class evenly.
+        ("mine/given", 2, {"label": [0, 0, 1, 1, 0]}, [[0, 2], [1, 3]]),
+    ],
+)
+def test_parts_of_the_training_clips_are_held_out_in_turn(name, parts, ids, expected):
+    dataset, protocol = name.split("/")
+    table = Table(parts=("given/train", "given/test"), **({"subject": -1, "camera": -1, "setup": -1} | ids))
+    table.clips["parts"] = [1] * (len(table) - 1) + [2]
+    whole, tests = split(table, protocol, dataset)
+    for held, expect in zip(held_parts(protocol, parts), expected, strict=True):
+        kept, out = split(table, held, dataset)
+        assert out.tolist() == expect
+        assert sorted([*kept, *out]) == whole.tolist() and not set(out) & set(tests)
+
+
+@pytest.mark.parametrize("name", ["xsub-held3of2", "xsub-held0of2", "xsub-held1of1", "xsub-held1of4"])
+def test_parts_that_cannot_be_are_a_sentence(name):
+    with pytest.raises(ProtocolError, match=r"there are subjects 1, 3, 5 to be parted; expected 2 to 3 parts"):
+        split(Table(subject=[1, 2, 3, 5]), name, "utd_mhad")
 
 
 def test_the_datas_own_lists_are_protocols():

@@ -104,7 +104,7 @@ def test_the_device_keeps_what_the_host_asks_for_later(stick, fourteen):
     unit.begin(0)
     for places in torch.arange(14).split(4):
         unit(fourteen, places)
-    losses, total, correct = unit.read(1, 4)
+    losses, (total, correct, *taken) = unit.read(1, 4)
     torch.manual_seed(7)
     once.begin(0)
     expected = []
@@ -114,6 +114,7 @@ def test_the_device_keeps_what_the_host_asks_for_later(stick, fourteen):
     assert losses == expected[1:]
     assert total == pytest.approx(sum(4 * loss for loss in expected[:3]) + 2 * expected[3])
     assert correct == int(correct) and 0 <= correct <= 14
+    assert len(taken) == 2 and sum(taken) == 14
 
 
 def test_stepping_from_static_buffers_changes_nothing(stick, fourteen):

@@ -127,8 +127,8 @@ def test_accumulation_equals_the_large_batch(build, device_clips, class_weights)
         gradients.append([p.grad.clone() for p in trainer.model.parameters()])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, parts, atol=1e-6, rtol=1e-4)
-        losses, total, correct = trainer.unit.read(0, 1)
-        assert total == pytest.approx(7 * losses[0]) and correct in range(8)
+        losses, (total, correct, *taken) = trainer.unit.read(0, 1)
+        assert total == pytest.approx(7 * losses[0]) and correct in range(8) and sum(taken) == 7
 
 
 def test_accumulate_takes_several_batches_a_step(build):

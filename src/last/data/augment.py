@@ -7,6 +7,7 @@ Shapes: N batch, C coordinates (2 or 3), T frames, V joints, M bodies.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Generator, Tensor
@@ -29,6 +30,12 @@ class Augmentation:
         noise: standard deviation added to each coordinate, in units of the data.
         flip_time: probability of playing the clip backwards.
         flip_sides: probability of mirroring the body, left joints becoming right ones.
+        warp: largest relative change of speed within the clip, which stays smooth and keeps its ends.
+        limbs: largest relative change of the length of each bone, the same on both sides of the body.
+        hide_joints: probability of hiding each joint for the whole clip.
+        hide_limb: probability of hiding a joint drawn at random and all that hang from it.
+        hide_frames: largest share of the clip, in one piece, in which nothing is seen.
+        mix: probability of mixing in up to one half of another clip of the batch, and of its label.
     """
 
     crop: tuple[float, float] = (1.0, 1.0)
@@ -39,6 +46,12 @@ class Augmentation:
     noise: float = 0.0
     flip_time: float = 0.0
     flip_sides: float = 0.0
+    warp: float = 0.0
+    limbs: float = 0.0
+    hide_joints: float = 0.0
+    hide_limb: float = 0.0
+    hide_frames: float = 0.0
+    mix: float = 0.0
 
     @classmethod
     def from_config(cls, training: TrainingConfig) -> "Augmentation":
@@ -61,6 +74,8 @@ def augment(
     Returns:
         Both, as new tensors.
     """
+    if settings.limbs:
+        x = _stretched(x, layout, settings.limbs, generator)
     change = _linear_map(x.shape[0], x.shape[1], settings, generator, x.device)
     if change is not None:
         x = (change @ x.flatten(2)).view_as(x)
@@ -100,6 +115,79 @@ def _linear_map(
         eye = torch.eye(size, device=device)
         shear = eye + settings.shear * uniform(size, size) * (1 - eye)
         result = shear if result is None else shear @ result
+    return result
+
+
+def _stretched(x: Tensor, layout: Layout, limbs: float, generator: Generator) -> Tensor:
+    """Each bone by a factor of its own and its mirror's, the limbs beyond it moving along."""
+    count = len(layout.parents)
+    draws = torch.rand(x.shape[0], count, generator=generator, device=x.device) * 2 - 1
+    sides = constant(tuple(map(min, range(count), layout.mirror)), torch.long, x.device)
+    factor = 1 + limbs * draws.index_select(1, sides)
+    # Where a joint comes to lie: the root, and the bones on the way from there, which are differences of joints.
+    way = _way_from_root(layout, x.device)
+    root = constant(tuple(float(v == layout.root) for v in range(count)), torch.float32, x.device)
+    bones = torch.eye(count, device=x.device) - (1 - root)[:, None] * _one_hot(layout.parents, x.device)
+    bones = torch.where(root[:, None] > 0, 0, bones)
+    matrix = (way * factor[:, None, :]) @ bones + root  # (N, V, V)
+    return torch.einsum("nvw,nctwm->nctvm", matrix, x)
+
+
+def _one_hot(places: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.eye(len(places), device=device).index_select(0, constant(places, torch.long, device))
+
+
+def _way_from_root(layout: Layout, device: torch.device) -> Tensor:
+    """Whether joint w lies on the way from the root to joint v, or is v, (V, V) with 1 for true."""
+    return constant(_ways(layout.parents), torch.float32, device).view(len(layout.parents), -1)
+
+
+@cache
+def _ways(parents: tuple[int, ...]) -> tuple[bool, ...]:
+    """Row by row, whether each joint is among the ancestors of another, itself included."""
+    rows = []
+    for joint in range(len(parents)):
+        ancestors = {joint}
+        while parents[joint] != joint:
+            joint = parents[joint]
+            ancestors.add(joint)
+        rows.extend(other in ancestors for other in range(len(parents)))
+    return tuple(rows)
+
+
+def hidden(
+    shape: Sequence[int], layout: Layout, settings: Augmentation, generator: Generator, device: torch.device
+) -> Tensor | None:
+    """What is hidden of each clip, (N, 1, T, V, 1) bool, or None where the settings hide nothing.
+
+    Args:
+        shape: of the joints, (N, C, T, V, M).
+        layout: the skeleton.
+        settings: how much of each.
+        generator: on the device.
+        device: of the joints.
+    """
+    clips, frames, joints = shape[0], shape[2], shape[3]
+
+    def draw(*size: int) -> Tensor:
+        return torch.rand(clips, *size, generator=generator, device=device)
+
+    result = None
+    if settings.hide_joints:
+        result = (draw(joints) < settings.hide_joints).view(clips, 1, 1, joints, 1)
+    if settings.hide_limb:
+        below = _way_from_root(layout, device).T  # (w, v): v hangs from w
+        small = (below.sum(1) <= joints / 2).float()
+        first = (draw(joints) * small).argmax(1)
+        limb = (draw(1) < settings.hide_limb) & (below.index_select(0, first) > 0)
+        limb = limb.view(clips, 1, 1, joints, 1)
+        result = limb if result is None else result | limb
+    if settings.hide_frames:
+        length = settings.hide_frames * draw(1)
+        start = (1 - length) * draw(1)
+        place = (torch.arange(frames, device=device) + 0.5) / frames
+        span = ((place >= start) & (place < start + length)).view(clips, 1, frames, 1, 1)
+        result = span if result is None else result | span
     return result
 
 

@@ -4,6 +4,7 @@ Training, evaluation and prediction all take this path. Nothing here reads a fil
 Shapes: N batch, C coordinates, T sampled frames, V joints, M bodies, R rows (one a frame and body).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,7 +14,8 @@ import torch
 from torch import Generator, Tensor
 
 from last.config import ConfigError, DataConfig, ModelConfig
-from last.data.augment import Augmentation, augment
+from last.constants import constant
+from last.data.augment import Augmentation, augment, hidden
 from last.data.clip import Clip
 from last.data.normalise import AFTER_AUGMENTATION, BEFORE_AUGMENTATION, check_steps
 from last.data.rows import load_rows
@@ -143,7 +145,9 @@ class DeviceClips:
         return self.offset[index, None, None] + body * self.frames[index, None, None], mask
 
 
-def sample_times(frames: Tensor, count: int, crop: tuple[float, float], jitter: bool, generator: Generator) -> Tensor:
+def sample_times(
+    frames: Tensor, count: int, crop: tuple[float, float], jitter: bool, generator: Generator, warp: float = 0.0
+) -> Tensor:
     """Random times at which clips are sampled, within their true lengths, (N, T).
 
     Args:
@@ -152,6 +156,7 @@ def sample_times(frames: Tensor, count: int, crop: tuple[float, float], jitter: 
         crop: shortest and longest fraction that is kept; where it lies is drawn too.
         jitter: one draw in each of T equal segments, instead of T even steps from end to end.
         generator: on the device of ``frames``.
+        warp: largest relative change of speed, below 1.
     """
 
     def draw(size: int) -> Tensor:
@@ -164,6 +169,11 @@ def sample_times(frames: Tensor, count: int, crop: tuple[float, float], jitter: 
         steps = (torch.arange(count, device=frames.device) + draw(count)) / count
     else:
         steps = torch.linspace(0, 1, count, device=frames.device)
+    if warp:
+        # Two sines that vanish at both ends; their slopes add up to the warp at most, so that time never runs back.
+        waves = math.pi * constant((1.0, 2.0), torch.float32, frames.device)
+        strength = warp * (draw(2) - 0.5)
+        steps = steps + (strength[:, :, None] * torch.sin(waves[:, None] * steps[..., None, :]) / waves[:, None]).sum(1)
     return start + steps * length
 
 
@@ -235,14 +245,23 @@ class Pipeline:
             augmentation=augmentation or Augmentation(),
         )
 
-    def train(self, clips: DeviceClips, index: Tensor, generator: Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Streams and body mask of a training batch, with its random crops and changes."""
+    def train(
+        self, clips: DeviceClips, index: Tensor, generator: Generator, share: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Streams and body mask of a training batch, with its random crops and changes.
+
+        Args:
+            clips: on the device.
+            index: of the batch, (N,).
+            generator: on the device.
+            share: how much of the clip before it in the batch is mixed into each, (N,); None mixes none.
+        """
         settings, frames = self.augmentation, clips.frames[index]
         if self.sampling == "pad":
             times = self._first_frames(frames)
         else:
-            times = sample_times(frames, self.frames, settings.crop, settings.jitter, generator)
-        return self._streams(clips, index, times, generator)
+            times = sample_times(frames, self.frames, settings.crop, settings.jitter, generator, settings.warp)
+        return self._streams(clips, index, times, generator, share)
 
     def evaluate(
         self, clips: DeviceClips, index: Tensor, crop: int = 0, crops: int = 1
@@ -264,7 +283,12 @@ class Pipeline:
         return torch.arange(self.frames, device=frames.device).float().expand(len(frames), -1)
 
     def _streams(
-        self, clips: DeviceClips, index: Tensor, times: Tensor, generator: Generator | None
+        self,
+        clips: DeviceClips,
+        index: Tensor,
+        times: Tensor,
+        generator: Generator | None,
+        share: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Everything between sampling times and the network; a generator means augmentation."""
         last = clips.frames[index, None] - 1.0
@@ -286,6 +310,10 @@ class Pipeline:
         if generator is not None:
             x, seen = augment(x, seen, self.layout, self.augmentation, generator)
             x = x if present is None else x * present
+            if share is not None:
+                # A body that one of the two clips lacks is not mixed.
+                both = (mask & mask.roll(1, 0)) * share[:, None]
+                x = torch.lerp(x, x.roll(1, 0), both[:, None, None, None, :])
         for step in self.normalise:
             if step in AFTER_AUGMENTATION:
                 x = AFTER_AUGMENTATION[step](x, mask, self.layout)
@@ -293,9 +321,18 @@ class Pipeline:
             x = x * within
             seen = None if seen is None else seen * within
         made = make(x, self.layout, self.streams, self.origin)
+        if generator is not None:
+            covered = hidden(x.shape, self.layout, self.augmentation, generator, x.device)
+            if covered is not None:
+                made = {name: self._without(stream, name, covered) for name, stream in made.items()}
         if self.sampling == "pad":
             made = {name: stream * within for name, stream in made.items()}
         return (made if seen is None else self._with_seen(made, seen)), mask
+
+    def _without(self, stream: Tensor, name: str, covered: Tensor) -> Tensor:
+        """A stream, zero wherever a covered joint, (N, 1, T, V, 1), takes part."""
+        one, other = ends(covered.expand(-1, -1, *stream.shape[2:4], -1), self.layout, name)
+        return stream.masked_fill(one | other, 0)
 
     def _with_seen(self, made: dict[str, Tensor], seen: Tensor) -> dict[str, Tensor]:
         """The streams, zero where they rest on a guess, or with a channel that says how sure they are."""

@@ -1,5 +1,6 @@
 """Protocols: which clips of a data set train and which test, by their ids alone."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ _NTU120_SUBJECTS = (
     *(45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89),
     *(91, 92, 93, 94, 95, 97, 98, 100, 103),
 )
+
+
+_HELD = re.compile(r"(.+)-held(\d{1,4})of(\d{1,4})")
 
 
 class ProtocolError(ValueError):
@@ -173,9 +177,14 @@ def _of_rules(name: str, rules: Mapping[str, Any]) -> Protocol:
 def find_protocol(store: ClipStore, protocol: str, dataset: str) -> Protocol:
     """A protocol of a packaged data set, of a person's own configuration, or of the lists that came with the data.
 
+    ``<protocol>-held<i>of<k>`` parts its training clips alone: what the protocol itself keeps apart, such as subjects
+    or cameras, is dealt to k parts, of which part i tests. So recipes are compared without a look at the test clips.
+
     Raises:
-        ProtocolError: there is no such protocol, or the store's rule for it is none.
+        ProtocolError: there is no such protocol, the store's rule for it is none, or it cannot be parted so.
     """
+    if held := _HELD.fullmatch(protocol):
+        return _held(find_protocol(store, held[1], dataset), protocol, int(held[2]), int(held[3]))
     if f"{dataset}/{protocol}" in PROTOCOLS:
         return PROTOCOLS[f"{dataset}/{protocol}"]
     own = store.meta["protocols"]
@@ -191,6 +200,46 @@ def find_protocol(store: ClipStore, protocol: str, dataset: str) -> Protocol:
     known = sorted({*protocols_of(dataset), *own, *lists})
     advice = f"it has {', '.join(known)}" if known else "give it one under 'protocols' in its configuration"
     raise ProtocolError(f"data set '{dataset}' has no protocol '{protocol}'; {advice}")
+
+
+def held_parts(protocol: str, parts: int) -> list[str]:
+    """Names of the protocols that hold each of so many parts of a protocol's training clips out in turn."""
+    return [f"{protocol}-held{i}of{parts}" for i in range(1, parts + 1)]
+
+
+def _held(whole: Protocol, name: str, part: int, parts: int) -> Protocol:
+    """Part ``part`` of the training clips of ``whole`` tests, the others train."""
+
+    def dealt(store: ClipStore) -> tuple[np.ndarray, np.ndarray]:
+        """The training clips of ``whole`` as a mask, and for each of them the part that it is in."""
+        trains = whole.trains(store)
+        tests = whole.tests(store) if whole.tests else ~trains
+        for key in ("subject", "camera", "setup"):
+            values, groups = np.unique(store.clips[key][trains], return_inverse=True)
+            if values[0] >= 0 and len(values) > 1 and not np.isin(values, store.clips[key][tests]).any():
+                what, count = f"{key}s {', '.join(map(str, values))}", len(values)
+                break
+        else:  # nothing is kept apart, so that clips are dealt, those of a class evenly
+            order = np.argsort(store.clips["label"][trains], kind="stable")
+            groups, count = np.argsort(order), len(order)
+            what = f"{count} clips"
+        if not 1 <= part <= parts or not 2 <= parts <= count:
+            raise ProtocolError(
+                f"protocol '{name}' asks for part {part} of {parts}, and there are {what} to be parted; expected 2 to "
+                f"{count} parts, counted from 1"
+            )
+        return trains, groups % parts + 1
+
+    def chosen(store: ClipStore, tests: bool) -> np.ndarray:
+        mask, parted = dealt(store)
+        mask[mask] = (parted == part) == tests
+        return mask
+
+    return Protocol(
+        f"part {part} of {parts} of the training clips of another: {whole.rule}",
+        lambda store: chosen(store, tests=False),
+        lambda store: chosen(store, tests=True),
+    )
 
 
 def split(store: ClipStore, protocol: str, dataset: str) -> tuple[np.ndarray, np.ndarray]:

@@ -79,8 +79,8 @@ class Distillation(nn.Module):
         self.remembered: Tensor | None = None
         self.map: nn.Linear | None = None
         if feature_weight:
-            width = sum(_classifiers(teacher)[0].in_features for teacher in self.teachers)
-            own = _classifiers(student)[0]
+            width = sum(classifiers(teacher)[0].in_features for teacher in self.teachers)
+            own = classifiers(student)[0]
             self.map = nn.Linear(own.in_features, width, device=own.weight.device)
 
     @property
@@ -128,17 +128,17 @@ class Distillation(nn.Module):
 
     def _answer(self, network: nn.Module, streams: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (N, K) and pooled features, (N, features); none of these where there is no map."""
-        classifiers = _classifiers(network)
-        hooks = [] if self.map is None else [layer.register_forward_hook(_append_input) for layer in classifiers]
+        layers = classifiers(network)
+        hooks = [] if self.map is None else [layer.register_forward_hook(_append_input) for layer in layers]
         try:
-            scores, features = network(streams, mask).float().tensor_split([classifiers[0].out_features], dim=1)
+            scores, features = network(streams, mask).float().tensor_split([layers[0].out_features], dim=1)
         finally:
             for hook in hooks:
                 hook.remove()
         return scores, features
 
 
-def _classifiers(network: nn.Module) -> list[nn.Linear]:
+def classifiers(network: nn.Module) -> list[nn.Linear]:
     """The last layer of a network, or of each of its backbones."""
     named = ((name.rpartition(".")[2], layer) for name, layer in network.named_modules())
     return [layer for name, layer in named if name == "classifier" and isinstance(layer, nn.Linear)]

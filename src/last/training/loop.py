@@ -23,8 +23,9 @@ from last.models import Network
 from last.progress import Interrupted
 from last.training.captured import CapturedStep, why_eager, working_on
 from last.training.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
-from last.training.distill import Distillation
-from last.training.optim import learning_rate
+from last.training.collapse import collapse
+from last.training.distill import Distillation, classifiers
+from last.training.optim import learning_rate, warmup_epochs
 from last.training.randomness import ALONE, own_stream
 from last.training.step import CHECK_EVERY, Step
 
@@ -44,8 +45,10 @@ class Progress:
         correct: clips of it so far whose highest score was right.
         seen: clips of it so far.
         seconds: spent in it before an interruption.
+        predicted: clips of it so far that were taken for each class.
         history: a row of metrics for each complete epoch.
         best: highest validation top-1 so far, in percent.
+        warning: what the first epoch that collapsed to one class gave to say.
     """
 
     epoch: int = 0
@@ -54,8 +57,10 @@ class Progress:
     correct: float = 0.0
     seen: int = 0
     seconds: float = 0.0
+    predicted: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     best: float = -1.0
+    warning: str | None = None
 
 
 class Trainer:
@@ -70,6 +75,7 @@ class Trainer:
         clip_name: name of a clip by its place in ``feed``, for error messages.
         step: ``graph`` captures the step, ``eager`` does not, ``auto`` does where it can be.
         distillation: what else the network learns from, on the feed's device, or None.
+        class_name: name of a class by its number, for warnings.
 
     Raises:
         TrainingError: the step is to be captured and cannot be.
@@ -85,6 +91,7 @@ class Trainer:
         clip_name: Callable[[int], str] = str,
         step: StepMode = "auto",
         distillation: Distillation | None = None,
+        class_name: Callable[[int], str] = str,
     ):
         self.model = model
         self.pipeline = pipeline
@@ -92,6 +99,7 @@ class Trainer:
         self.config = config
         self.device = feed.device
         self.clip_name = clip_name
+        self.class_name = class_name
         self.step_size = config.batch_size * config.accumulate
         self.steps_per_epoch = math.ceil(len(feed) / self.step_size)
         micro_batch = min(config.batch_size, largest_batch or config.batch_size)
@@ -184,7 +192,10 @@ class Trainer:
             if better:
                 on_best()  # before the checkpoint says so: killed in between, a resumed run does it again
             done = self.progress
-            self.progress = Progress(epoch=done.epoch + 1, history=[*done.history, row], best=done.best)
+            warning = done.warning
+            if warning is None and done.epoch >= warmup_epochs(self.config):
+                warning = collapse(done.epoch + 1, done.predicted, self.feed.labels, self.class_name)
+            self.progress = Progress(done.epoch + 1, history=[*done.history, row], best=done.best, warning=warning)
             self.save(checkpoint)
             on_epoch(row)
 
@@ -192,7 +203,7 @@ class Trainer:
         progress, start = self.progress, time.perf_counter()
         self.model.train()
         order = self.feed.order(Generator().manual_seed(self.config.seed * 1_000_003 + progress.epoch))
-        self.unit.begin(progress.epoch, progress.step, progress.loss, progress.correct)
+        self.unit.begin(progress.epoch, progress.step, [progress.loss, progress.correct, *progress.predicted])
         before = progress.epoch * self.steps_per_epoch
         settled = progress.step
         for clips, places in self.feed.batches(order, self.step_size, progress.step):
@@ -218,7 +229,7 @@ class Trainer:
     def _settle(self, order: Tensor, first: int) -> None:
         """Bring the epoch's sums to the host, or stop if a loss from this step on was not finite."""
         progress, size = self.progress, self.step_size
-        losses, progress.loss, progress.correct = self.unit.read(first, progress.step)
+        losses, (progress.loss, progress.correct, *progress.predicted) = self.unit.read(first, progress.step)
         for step, loss in enumerate(losses, first):
             if not math.isfinite(loss):
                 self._fail(order[step * size : (step + 1) * size], step)
@@ -229,7 +240,7 @@ class Trainer:
             return None
         counts = torch.bincount(self.feed.labels).float()
         weights = torch.where(counts > 0, len(self.feed) / (counts.clamp(min=1) * (counts > 0).sum()), 1.0)
-        classes = next(m.out_features for m in reversed(list(self.model.modules())) if isinstance(m, nn.Linear))
+        classes = classifiers(self.model)[0].out_features
         return F.pad(weights, (0, classes - len(weights)), value=1.0).to(self.device)
 
     def _fail(self, index: Tensor, step: int) -> None:

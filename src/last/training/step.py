@@ -1,8 +1,9 @@
 """One optimiser step as one unit, from the places of its clips to the moved weights.
 
-Shapes: N clips of a step, E steps of an epoch.
+Shapes: N clips of a step, E steps of an epoch, K classes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from last.data.batches import DeviceClips, Pipeline
 from last.models import Network
 from last.training.auxiliary import overhear
 from last.training.checkpoint import load_weights
-from last.training.distill import Distillation
+from last.training.distill import Distillation, classifiers
 from last.training.optim import MovingAverage, average_weight, build_optimizer, learning_rate
 from last.training.precision import Precision
 from last.training.randomness import ALONE, drawing_from
@@ -36,7 +37,7 @@ class Step:
         config: the recipe.
         steps_per_epoch: E.
         micro_batch: clips that the device holds at once; the rest of a step's is accumulated.
-        class_weights: (classes,) on the device, or None where all weigh alike.
+        class_weights: (K,) on the device, or None where all weigh alike.
         distillation: what else the network learns from, on the device, or None.
 
     Attributes:
@@ -73,24 +74,24 @@ class Step:
         self._rates = torch.zeros(steps_per_epoch, device=device)
         self._weights = torch.zeros(steps_per_epoch, device=device)
         self._losses = torch.zeros(CHECK_EVERY, dtype=torch.float64, device=device)
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)  # of losses over clips, of clips that are right
+        # Of the epoch so far: the losses of its clips, those that are right, and those that are taken for each class.
+        self._sums = torch.zeros(2 + classifiers(model)[0].out_features, dtype=torch.float64, device=device)
         self.begin(0)
 
-    def begin(self, epoch: int, done: int = 0, loss: float = 0.0, correct: float = 0.0) -> None:
+    def begin(self, epoch: int, done: int = 0, sums: Sequence[float] = ()) -> None:
         """Get ready for an epoch, or for the rest of one.
 
         Args:
             epoch: its number, from 0.
             done: steps of it that were taken.
-            loss: what :meth:`read` told of them.
-            correct: likewise.
+            sums: what :meth:`read` told of them, or the first of these; the rest are 0.
         """
         first = epoch * self.steps_per_epoch
         steps = range(first, first + self.steps_per_epoch)
         rates = [learning_rate(self.config, self.steps_per_epoch, step) for step in steps]
         self._rates.copy_(torch.tensor(rates))
         self._weights.copy_(torch.tensor([average_weight(self.config.ema, step) for step in steps]))
-        self._sums.copy_(torch.tensor([loss, correct], dtype=torch.float64))
+        self._sums.zero_()[: len(sums)] = torch.tensor(sums, dtype=torch.float64)
         self._number.fill_(done)
 
     def __call__(self, clips: DeviceClips, places: Tensor) -> None:
@@ -104,7 +105,7 @@ class Step:
         self._rate.copy_(self._rates.index_select(0, now)[0])
         self.optimizer.zero_grad()
         with drawing_from(self.generator):
-            loss, correct = self._gradient(clips, places)
+            loss, answers = self._gradient(clips, places)
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._learning.parameters(), self.config.clip_norm)
@@ -113,39 +114,61 @@ class Step:
         if self.average is not None:
             self.average.update(self._weights.index_select(0, now)[0])
         self._losses.index_copy_(0, self._number % CHECK_EVERY, loss[None])
-        self._sums += torch.stack([loss * len(places), correct])
+        self._sums += torch.cat([loss[None] * len(places), answers])
         self._number += 1
 
     def _gradient(self, clips: DeviceClips, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss and number of right clips, both () float64; the gradient is in the parameters."""
+        """Mean loss, (), and how many clips are right, then how many are taken for each class, (1 + K,), in float64.
+
+        The gradient is in the parameters.
+        """
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        correct = torch.zeros((), dtype=torch.float64, device=self.device)
+        answers = torch.zeros_like(self._sums[1:])
         labels = clips.labels[places]
         weight = 1 / len(places) if self.class_weights is None else 1 / self.class_weights[labels].sum()
         for part, target in zip(places.split(self.micro_batch), labels.split(self.micro_batch), strict=True):
-            streams, mask = self.pipeline.train(clips, part, self.generator)
+            share = self._share(len(part))
+            streams, mask = self.pipeline.train(clips, part, self.generator, share)
             with self.precision.autocast(self.device), overhear(self.model) as auxiliary:
                 if self.distillation is None:
                     scores = self.model(streams, mask)
                 else:
                     scores, taught = self.distillation(self.model, streams, mask, part)
                 # A sum divided by the whole batch: parts of unequal size weigh as they would in one batch.
-                loss = weight * self._on_labels(scores, target)
+                loss = weight * self._on_labels(scores, target, share)
                 for others in auxiliary:
-                    loss = loss + self.config.auxiliary * weight * self._on_labels(others, target)
+                    loss = loss + self.config.auxiliary * weight * self._on_labels(others, target, share)
                 if self.distillation is not None:
                     loss = self.distillation.label_weight * loss + taught / len(places)
             self.scaler.scale(loss).backward()
             total += loss.detach()
-            correct += (scores.detach().argmax(1) == target).sum()
-        return total, correct
+            best = scores.detach().argmax(1)
+            answers[0] += (best == target).sum()
+            answers.index_add_(0, 1 + best, answers.new_ones(len(best)))  # bincount would ask the host
+        return total, answers
 
-    def _on_labels(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy, summed over clips, ()."""
-        smoothing = self.config.label_smoothing
-        return F.cross_entropy(scores.float(), labels, self.class_weights, reduction="sum", label_smoothing=smoothing)
+    def _share(self, count: int) -> Tensor | None:
+        """How much of another clip is mixed into each of so many, (N,) from 0 to 1/2; None where the recipe mixes none.
 
-    def read(self, first: int, end: int) -> tuple[list[float], float, float]:
+        Mixing of inputs and labels is mixup (Zhang et al., ICLR 2018), here of joints, before streams are made.
+        """
+        if not self.config.mix:
+            return None
+        chosen, share = torch.rand(2, count, generator=self.generator, device=self.device)
+        return share / 2 * (chosen < self.config.mix)
+
+    def _on_labels(self, scores: Tensor, labels: Tensor, share: Tensor | None) -> Tensor:
+        """Cross-entropy, summed over clips, (); with a share of each on the label of the clip that is mixed in."""
+
+        def loss(wanted: Tensor) -> Tensor:
+            smoothing, scale = self.config.label_smoothing, self.class_weights
+            return F.cross_entropy(scores.float(), wanted, scale, reduction="none", label_smoothing=smoothing)
+
+        if share is None:
+            return loss(labels).sum()
+        return torch.lerp(loss(labels), loss(labels.roll(1)), share).sum()
+
+    def read(self, first: int, end: int) -> tuple[list[float], list[float]]:
         """What the steps of this epoch came to; the host waits for the device.
 
         Args:
@@ -153,11 +176,11 @@ class Step:
             end: steps taken in this epoch.
 
         Returns:
-            The mean loss of each step from ``first``; over the epoch's clips the sum of losses and the number of
-            right ones.
+            The mean loss of each step from ``first``; over the epoch's clips the sum of losses, the number of right
+            ones, and those that were taken for each class, (2 + K,).
         """
-        loss, correct, *losses = torch.cat([self._sums, self._losses]).tolist()
-        return [losses[step % CHECK_EVERY] for step in range(first, end)], loss, correct
+        both = torch.cat([self._losses, self._sums]).tolist()
+        return [both[step % CHECK_EVERY] for step in range(first, end)], both[CHECK_EVERY:]
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""

@@ -1,0 +1,286 @@
+"""A search for a recipe that never looks at the test part: trials are scored on held-out parts of the training clips.
+
+Axes are settled one after another: of each, every alternative is tried on top of what was chosen so far, and the best
+is taken if it is better by more than one standard error. Shapes: N held-out clips, those of all parts.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from last import provenance
+from last.bench import grid
+from last.bench.entries import Record, read_records
+from last.config import Config, ConfigError, load_config, read_yaml
+from last.data import engines
+from last.data.protocols import held_parts
+from last.files import write_text
+from last.progress import Reporter
+from last.recognizer import choose_device
+
+_OF_THE_SET = {"name", "path", "protocol", "max_bodies", "recipe"}  # no matter of a recipe
+
+Settings = Mapping[str, Any]  # section.key to value
+Space = Mapping[str, Sequence[Settings]]  # axis to its alternatives
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recipe that was tried.
+
+    Attributes:
+        settings: in which it differs from the recipe that the search began with.
+        parts: top-1 on each held-out part, a mean over seeds, in percent.
+        correct: share of seeds that got each clip right, (N,).
+        seconds: of all its trainings.
+        fault: why it could not be scored; None where it was.
+    """
+
+    settings: Settings
+    parts: tuple[float, ...] = ()
+    correct: np.ndarray = field(default_factory=lambda: np.zeros(0), compare=False)
+    seconds: float = 0.0
+    fault: str | None = None
+
+    @property
+    def top1(self) -> float:
+        """Over all held-out clips, in percent; -1 where it could not be scored."""
+        return -1.0 if self.fault else 100 * float(self.correct.mean())
+
+    def lead(self, other: "Trial") -> tuple[float, float]:
+        """How much higher its top-1 is, in points, and the standard error of that over clips."""
+        difference = 100 * (self.correct - other.correct)
+        return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+    def beats(self, other: "Trial") -> bool:
+        """Whether its lead is more than its standard error."""
+        if self.fault:
+            return False
+        lead, error = self.lead(other)
+        return lead > error
+
+
+@dataclass
+class Search:
+    """A search under way.
+
+    Attributes:
+        trials: in the order in which they were scored.
+        chosen: the best so far.
+        steps: for each settled axis its name, and the settings that were taken from it, none where none was better.
+    """
+
+    trials: list[Trial] = field(default_factory=list)
+    chosen: Trial = field(default_factory=lambda: Trial({}, fault="not tried"))
+    steps: list[tuple[str, Settings]] = field(default_factory=list)
+
+
+def read_space(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Read the axes of a search: a mapping of their names to lists of alternatives, each a mapping of settings.
+
+    Raises:
+        ConfigError: the file is something else.
+    """
+    space = read_yaml(path)
+    for axis, alternatives in space.items():
+        if not (
+            isinstance(alternatives, list) and alternatives and all(a and isinstance(a, dict) for a in alternatives)
+        ):
+            raise ConfigError(
+                f"axis '{axis}' in {path} is {alternatives!r}, expected a list of alternatives, each with settings, as "
+                "in mixing: [{training.mix: 0.5}, {training.mix: 1.0}]"
+            )
+    return space
+
+
+def settle(space: Space, measure: Callable[[Sequence[Settings]], Sequence[Trial]]) -> Iterator[Search]:
+    """Go through the axes of a space in its order.
+
+    Args:
+        space: the axes.
+        measure: scores recipes, given the settings of each.
+
+    Yields:
+        The search after the first trial, which changes nothing, and after each axis.
+
+    Raises:
+        RuntimeError: the first trial cannot be scored.
+    """
+    (first,) = measure([{}])
+    if first.fault:
+        raise RuntimeError(f"the recipe that the search begins with cannot be scored: {first.fault}")
+    search = Search([first], first)
+    yield search
+    for axis, alternatives in space.items():
+        before = search.chosen
+        tried = measure([{**before.settings, **alternative} for alternative in alternatives])
+        search.trials.extend(tried)
+        best = max(tried, key=lambda trial: trial.top1)
+        taken = best.beats(before)
+        search.chosen = best if taken else before
+        search.steps.append((axis, alternatives[list(tried).index(best)] if taken else {}))
+        yield search
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is searched, and how each trial is scored.
+
+    Attributes:
+        dataset: name of its configuration, or a path.
+        model: name of the network, or a path.
+        recipe: that the search begins with.
+        protocol: whose training clips are parted.
+        parts: how many; each is held out in turn.
+        seeds: how many, from 0.
+        overrides: settings of all trials, by section.key.
+        environment: None detects it.
+    """
+
+    dataset: str
+    model: str
+    recipe: str
+    protocol: str
+    parts: int
+    seeds: int = 1
+    overrides: Settings = field(default_factory=dict)
+    environment: str | None = None
+
+    def config(self, settings: Settings | None = None) -> Config:
+        """The configuration of a trial, tested by the whole protocol.
+
+        Raises:
+            ConfigError: a name, key or value is wrong.
+        """
+        given = {**self.overrides, **(settings or {}), "data.protocol": self.protocol}
+        return load_config(self.model, self.dataset, self.recipe, self.environment, given)
+
+    def cells(self, settings: Settings) -> list[grid.Cell]:
+        """The runs of a trial: each part held out, with each seed."""
+        mark = hashlib.sha256(json.dumps([self.overrides, settings], sort_keys=True).encode()).hexdigest()[:8]
+        given = {**self.overrides, **settings, "training.recipe": f"{self.config().training.recipe}_{mark}"}
+        return [
+            cell
+            for protocol in held_parts(self.protocol, self.parts)
+            for cell in grid.plan(
+                [self.dataset], [self.model], [self.recipe], self.seeds, protocol, self.environment, given
+            )
+        ]
+
+
+def score(
+    plan: Plan,
+    several: Sequence[Settings],
+    jobs: int | None,
+    threads: int,
+    device: str,
+    engine: engines.Engine,
+    reporter: Reporter,
+) -> list[Trial]:
+    """Make the runs of several trials that are not there yet, and score each trial on the clips that it held out.
+
+    Args:
+        plan: of the search.
+        several: the settings of each trial.
+        jobs: runs at a time; None takes as many as suit the machine.
+        threads: of each run.
+        device: as for :func:`last.bench.grid.run`.
+        engine: likewise.
+        reporter: says what happens.
+
+    Raises:
+        ConfigError: a trial has a wrong setting, which is met before any run is made.
+        Interrupted: by Ctrl-C; the same search goes on.
+    """
+    trials = [plan.cells(settings) for settings in several]
+    cells = [cell for made in trials for cell in made]
+    folder = cells[0].folder.parent / "search"
+    jobs = jobs or (0 if engine == "ray" else grid.default_jobs(cells, device, threads))
+    failed = grid.run(cells, jobs, threads, device, engine, folder, reporter)
+    records = {f"{r['dataset']}.{r['protocol']}.{r['recipe']}.{r['seed']}": r for r in read_records(folder)}
+    return [_trial(settings, made, records, failed) for settings, made in zip(several, trials, strict=True)]
+
+
+def _trial(
+    settings: Settings, cells: Sequence[grid.Cell], records: Mapping[str, Record], failed: Mapping[str, str]
+) -> Trial:
+    for cell in cells:
+        if cell.name in failed:
+            return Trial(settings, fault=failed[cell.name])
+    parts: dict[str, list[Record]] = {}
+    for cell in cells:
+        data, training = cell.config.data, cell.config.training
+        record = records[f"{data.name}.{data.protocol}.{training.recipe}.{training.seed}"]
+        parts.setdefault(data.protocol, []).append(record)
+    correct = [np.mean([[c == "1" for c in r["correct"]] for r in seeds], axis=0) for seeds in parts.values()]
+    return Trial(
+        settings,
+        tuple(round(100 * float(part.mean()), 2) for part in correct),
+        np.concatenate(correct),
+        sum(record["seconds"] for seeds in parts.values() for record in seeds),
+    )
+
+
+def write_log(path: Path, plan: Plan, search: Search, command: str, device: str) -> None:
+    """Keep all trials so far, also those that lost, as a record for results/.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    first = search.trials[0]
+    rows = []
+    for trial in search.trials:
+        row: dict[str, Any] = {"settings": dict(trial.settings)}
+        if trial.fault:
+            row["fault"] = trial.fault
+        else:
+            lead, error = trial.lead(first)
+            row |= {"top1": round(trial.top1, 2), "parts": list(trial.parts), "seconds": round(trial.seconds)}
+            row |= {"lead": round(lead, 2), "standard_error": round(error, 2)}
+        rows.append(row)
+    content = {
+        "kind": "search",
+        "dataset": plan.config().data.name,
+        "protocol": plan.protocol,
+        "model": plan.config().model.name,
+        "recipe": plan.config().training.recipe,
+        "parts": plan.parts,
+        "seeds": plan.seeds,
+        "held_out_clips": len(first.correct),
+        "overrides": dict(plan.overrides),
+        "steps": [{"axis": axis, "taken": dict(taken)} for axis, taken in search.steps],
+        "chosen": dict(search.chosen.settings),
+        "trials": rows,
+        "config": plan.config().to_dict(),
+        **provenance.record(command, choose_device(device)),
+    }
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_recipe(path: Path, plan: Plan, search: Search, log: Path) -> None:
+    """Write what was chosen as a recipe of its own, named as its file.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    config = plan.config(search.chosen.settings)
+    sections: dict[str, dict[str, Any]] = {}
+    plain, usual = config.to_dict(), Config().to_dict()
+    for section in ("data", "training"):
+        values = plain[section].items()
+        sections[section] = {k: v for k, v in values if k not in _OF_THE_SET and v != usual[section][k]}
+    sections["training"] = {"recipe": path.stem} | sections["training"]
+    for name in search.chosen.settings:
+        section, _, key = name.partition(".")
+        sections.setdefault(section, {})[key] = plain[section][key]
+    head = (
+        f"# From '{plan.recipe}', by a search on held-out parts of the training clips of {config.data.name} "
+        f"{plan.protocol}:\n# every trial stands in {log.name}.\n"
+    )
+    write_text(path, head + yaml.safe_dump(sections, sort_keys=False, default_flow_style=None))

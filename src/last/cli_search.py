@@ -1,0 +1,98 @@
+"""The command `last search`: a recipe for a data set, found without its test part."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.table import Table
+
+from last.cli_data import Positive, assignments, network_name, plain_name, reporter
+
+
+def search(
+    space: Path,
+    /,
+    *,
+    dataset: str,
+    model: str = "last_e_nano",
+    recipe: str | None = None,
+    protocol: str | None = None,
+    parts: Annotated[int, Parameter(validator=Number(gte=2))] = 4,
+    seeds: Positive = 1,
+    epochs: Positive | None = None,
+    env: str | None = None,
+    set: Annotated[list[str] | None, Parameter(negative=())] = None,
+    jobs: Positive | None = None,
+    threads: Positive = 1,
+    device: str = "auto",
+    engine: Literal["processes", "ray"] = "processes",
+    results: Path = Path("results"),
+    write: Path | None = None,
+) -> None:
+    """Search for a recipe on held-out parts of the training clips; the test part is never looked at.
+
+    Axes are settled in the order of the file; an alternative is taken if it beats the best so far by more than one
+    standard error over the held-out clips. Each trial is kept in a log as it comes. Ctrl-C leaves all to go on with by
+    the same command.
+
+    Args:
+        space: YAML file of axes, each a list of alternatives, each with settings: {mixing: [{training.mix: 0.5}]}.
+        dataset: whose clips.
+        model: network that is trained.
+        recipe: that the search begins with; the data set's own where not given.
+        protocol: whose training clips are parted; the data set's own where not given.
+        parts: how many; by subjects, cameras or setups where the protocol keeps these apart.
+        seeds: of each trial, from 0.
+        epochs: passes over the training clips, in place of the recipe's own.
+        env: machine: local, kaggle or gcp; detected where not given.
+        set: any other setting of all trials, as section.key=value.
+        jobs: runs at a time; as many as suit the machine where not given.
+        threads: of each run.
+        device: auto, cpu, cuda (all GPUs) or cuda:N.
+        engine: processes of this machine, or a Ray cluster.
+        results: folder that gets the log.
+        write: file that gets the recipe that was found, such as configs/training/mine.yaml.
+    """
+    from last.bench.search import Plan, Search, read_space, score, settle, write_log, write_recipe
+    from last.config import load_config, recipe_of
+
+    dataset, axes = plain_name(dataset), read_space(space)
+    given = assignments(set or []) | ({} if epochs is None else {"training.epochs": str(epochs)})
+    plan = Plan(
+        dataset,
+        network_name(model),
+        plain_name(recipe) if recipe else recipe_of("data", dataset) or "default",
+        protocol or load_config(dataset=dataset).data.protocol,
+        parts,
+        seeds,
+        given,
+        env,
+    )
+    for alternative in (alternative for axis in axes.values() for alternative in axis):
+        plan.config(alternative)  # a slip in the last axis shows before the first training
+    config = plan.config()
+    log = results / f"{config.data.name}.{plan.protocol}.{config.model.name}.{config.training.recipe}.search.json"
+    command = shlex.join(["last", *sys.argv[1:]])
+    found = Search()
+    for found in settle(axes, lambda trials: score(plan, trials, jobs, threads, device, engine, reporter)):
+        write_log(log, plan, found, command, device)
+        if found.steps:
+            axis, taken = found.steps[-1]
+            settled = ", ".join(f"{key}={value}" for key, value in taken.items()) or "none is better, so all stays"
+            reporter.say(f"{axis}: {settled}; top-1 on held-out clips {found.chosen.top1:.1f}")
+    table = Table("settings", "top-1", "lead", "error", *(f"part {i}" for i in range(1, parts + 1)), box=None)
+    for trial in sorted(found.trials, key=lambda trial: -trial.top1):
+        what = ", ".join(f"{key}={value}" for key, value in trial.settings.items()) or "as the recipe has it"
+        if trial.fault:
+            table.add_row(what, trial.fault)
+            continue
+        lead, error = trial.lead(found.trials[0])
+        table.add_row(what, f"{trial.top1:.1f}", f"{lead:+.1f}", f"{error:.1f}", *(f"{p:.1f}" for p in trial.parts))
+    reporter.answer(table)
+    reporter.answer(f"{len(found.trials)} trials: {log}")
+    if write is not None:
+        write_recipe(write, plan, found, log)
+        reporter.answer(f"recipe: {write}; its score on the test part is that of 'last train --recipe {write}'")

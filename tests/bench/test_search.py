@@ -1,0 +1,107 @@
+"""A search settles its axes in order, by clips that were held out, and keeps what lost."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from last.bench.search import Plan, Trial, read_space, score, settle, write_log, write_recipe
+from last.config import ConfigError, load_config
+from last.progress import Reporter
+
+SPACE = {"mixing": [{"training.mix": 0.5}, {"training.mix": 1.0}], "rate": [{"training.lr": 0.2}]}
+
+
+def trial(settings, right, of=100):
+    """The first so many of the clips are right."""
+    return Trial(settings, (100 * right / of,), (np.arange(of) < right).astype(float), 60.0)
+
+
+def measured(points):
+    """Scores by the values of a recipe's settings, and the recipes that were asked for, in turn."""
+    asked = []
+
+    def measure(several):
+        asked.append([tuple(settings.values()) for settings in several])
+        return [trial(settings, points[tuple(settings.values())]) for settings in several]
+
+    return measure, asked
+
+
+def test_each_axis_builds_upon_the_best_of_those_before_it():
+    measure, asked = measured({(): 50, (0.5,): 60, (1.0,): 58, (0.5, 0.2): 70})
+    *_, search = settle(SPACE, measure)
+    assert asked == [[()], [(0.5,), (1.0,)], [(0.5, 0.2)]]
+    assert search.chosen.settings == {"training.mix": 0.5, "training.lr": 0.2}
+    assert search.steps == [("mixing", {"training.mix": 0.5}), ("rate", {"training.lr": 0.2})]
+    assert [t.top1 for t in search.trials] == pytest.approx([50, 60, 58, 70])
+
+
+def test_a_lead_within_its_standard_error_is_not_taken():
+    base = trial({}, 50)
+    # One clip of a hundred: a lead of one point, with a standard error of one point.
+    assert trial({}, 51).lead(base) == pytest.approx((1, 1), abs=1e-9)
+    assert trial({}, 52).beats(base) and not trial({}, 50).beats(base) and not trial({}, 40).beats(base)
+    measure, asked = measured({(): 50, (0.5,): 50, (1.0,): 49, (0.2,): 50})
+    *_, search = settle(SPACE, measure)
+    assert asked[-1] == [(0.2,)] and search.chosen.settings == {} and search.steps == [("mixing", {}), ("rate", {})]
+
+
+def test_a_trial_that_failed_is_kept_and_never_chosen():
+    def measure(several):
+        return [Trial(s, fault="the loss is not finite") if s.get("training.mix") == 0.5 else trial(s, 50)
+                for s in several]  # fmt: skip
+
+    *_, search = settle(SPACE, measure)
+    assert [t.fault for t in search.trials] == [None, "the loss is not finite", None, None]
+    with pytest.raises(RuntimeError, match="begins with cannot be scored: gone"):
+        list(settle(SPACE, lambda several: [Trial(s, fault="gone") for s in several]))
+
+
+@pytest.mark.parametrize("text", ["mixing: 3", "mixing: []", "mixing: [3]", "mixing: [{}]"])
+def test_a_space_that_is_none_is_a_sentence(tmp_path, text):
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"axis 'mixing' in .* expected a list of alternatives"):
+        read_space(tmp_path / "space.yaml")
+
+
+@pytest.fixture
+def plan(ucla_like, tmp_path, monkeypatch):
+    monkeypatch.setattr("last.run_evaluation.write_report", lambda *_: None)
+    given = {
+        "data.path": str(ucla_like.path), "environment.runs_root": str(tmp_path / "runs"), "data.frames": 8,
+        "training.epochs": 1, "training.batch_size": 40,
+    }  # fmt: skip
+    return Plan("nw_ucla", "last_e_nano", "nw_ucla", "xview", 2, overrides=given)
+
+
+def test_a_trial_is_scored_on_the_training_clips_alone(plan, ucla_like, tmp_path):
+    one, other = score(plan, [{}, {"training.mix": 1.0}], 1, 1, "cpu", "processes", Reporter(quiet=True))
+    cameras = ucla_like.clips["camera"]
+    assert len(one.correct) == len(other.correct) == (cameras != 3).sum()
+    assert len(one.parts) == 2 and one.fault is None and one.seconds > 0
+    sizes = [(cameras == camera).sum() for camera in (1, 2)]
+    assert one.top1 == pytest.approx(np.average(one.parts, weights=sizes), abs=0.01)
+    runs = sorted(path.name for path in (tmp_path / "runs" / "bench").glob("nw_ucla.*"))
+    assert len(runs) == 4 and all("xview-held" in name for name in runs)
+    assert score(plan, [{}], 1, 1, "cpu", "processes", Reporter(quiet=True)) == [one]
+
+
+def test_the_log_keeps_all_trials_and_the_recipe_gives_what_was_chosen(plan, tmp_path):
+    measure, _ = measured({(): 50, (0.5,): 60, (1.0,): 58, (0.5, 0.2): 70})
+    *_, search = settle(SPACE, measure)
+    log, recipe = tmp_path / "a.search.json", tmp_path / "found.yaml"
+    write_log(log, plan, search, "last search", "cpu")
+    content = json.loads(log.read_text())
+    assert content["kind"] == "search" and content["chosen"] == {"training.mix": 0.5, "training.lr": 0.2}
+    assert [(row["settings"], row["top1"], row["lead"]) for row in content["trials"]][:3] == [
+        ({}, 50.0, 0.0), ({"training.mix": 0.5}, 60.0, 10.0), ({"training.mix": 1.0}, 58.0, 8.0),
+    ]  # fmt: skip
+    write_recipe(recipe, plan, search, log)
+    made = load_config("last_e_nano", "nw_ucla", str(recipe)).to_dict()
+    wanted = plan.config(search.chosen.settings).to_dict()
+    wanted["training"]["recipe"] = "found"
+    wanted["data"]["path"] = None
+    assert made["training"] == wanted["training"] and made["data"] == wanted["data"]
+    assert set(yaml.safe_load(recipe.read_text())) == {"data", "training"}

@@ -1,0 +1,40 @@
+"""What a step's loss is made of; that it moves the weights is shown by whole trainings."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from last.config import TrainingConfig
+from last.data.augment import Augmentation
+from last.data.batches import Pipeline
+from last.training.step import Step
+
+
+class Stubborn(nn.Module):
+    """Says the same of every clip: 2 for class 0 and -1 for class 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Linear(1, 2)
+        self.classifier.bias.data = torch.tensor([2.0, -1.0])
+
+    def forward(self, streams, mask):
+        return self.classifier(torch.zeros(len(mask), 1))
+
+
+def test_a_mixed_clip_owes_a_share_to_the_label_of_the_clip_before_it(stick, device_clips):
+    config = TrainingConfig(seed=1, batch_size=6, label_smoothing=0.1, mix=0.5)
+    pipeline = Pipeline(stick, frames=8, augmentation=Augmentation.from_config(config))
+    step = Step(Stubborn(), pipeline, config, 1, 6)
+    places = torch.tensor([0, 2, 1, 4, 6, 3])  # of the classes 0, 0, 1, 0, 0, 1
+    assert device_clips.labels[places].tolist() == [0, 0, 1, 0, 0, 1]
+    step(device_clips, places)
+
+    chosen, share = torch.rand(2, 6, generator=torch.Generator().manual_seed(1))
+    share = torch.where(chosen < 0.5, share / 2, 0)
+    assert 0 < (share > 0).sum() < 6 and share.max() <= 0.5
+    zero, one = (F.cross_entropy(torch.tensor([2.0, -1.0]), torch.tensor(k), label_smoothing=0.1) for k in (0, 1))
+    # In the order of the batch, the clip before the first is the last.
+    own, other = torch.stack([zero, zero, one, zero, zero, one]), torch.stack([one, zero, zero, one, zero, zero])
+    expected = ((1 - share) * own + share * other).mean()
+    torch.testing.assert_close(torch.tensor(step.read(0, 1)[0]), expected[None], check_dtype=False)
