@@ -23,7 +23,7 @@ from last.models import family_of
 from last.models.cost import count_parameters
 from last.pretrained import FOLDER, INDEX, Pretrained, list_pretrained
 from last.recognizer import Recognizer
-from last.run import Run, RunError, read_record, result_name
+from last.run import Run, RunError, read_record, result_name, scored_on
 from last.scored_run import ScoredRun
 from last.training.checkpoint import read_weights
 
@@ -82,7 +82,7 @@ recognizer.predict(joints)  # {shape} -> [("{example}", 0.93), ...]
 
 ## Scores
 
-Last epoch, whole clips, one network; percent, the calibration error in points.
+Last epoch, {scored_on}, one network; percent, the calibration error in points.
 {tested}
 
 | | these weights | {of_all} |
@@ -207,6 +207,7 @@ def card(of: Pretrained, known: Sequence[Entry]) -> str:
         "seeds": seeds,
         "fold": f" of {of.protocol}" if folds else "",
         "size": of.weights.stat().st_size,
+        "scored_on": scored_on(result),
         "tested": f"{result['test_clips']} test clips{copied}.",
         "of_all": f"{folds}seed {seeds}" if len(entry.complete) == 1 else f"{folds}seeds {seeds}: mean ± sd",
         "scores": "\n".join(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()),

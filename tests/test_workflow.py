@@ -122,7 +122,7 @@ def test_other_weights_or_crops_leave_the_reported_result_alone(run, tmp_path):
     assert other.result_file == "result.best.crops3.json"
     assert other.report.name == "report.best.crops3.html"
     middle = evaluate(run, CPU, QUIET, span=0.5)
-    assert middle.result_file == "result.span0.5.json" and middle.result["config"]["data"]["test_span"] == 0.5
+    assert middle.result_file == "result.span0.5.json" and middle.result["span"] == 0.5
     whole, half = (np.load(run.path / name)["probabilities"] for name in ("scores.npz", "scores.span0.5.npz"))
     assert not np.allclose(whole, half)
     files = ("result.json", other.result_file, middle.result_file)

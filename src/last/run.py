@@ -227,9 +227,18 @@ def read_record(path: Path) -> dict[str, Any]:
     return content
 
 
+def scored_on(result: Mapping[str, Any]) -> str:
+    """What of each test clip a result is of, in words."""
+    crops, span = result["crops"], result.get("span", result["config"]["data"].get("test_span"))
+    if crops == 1:
+        return "whole clips" if span in (None, 1) else f"the middle {span:.0%} of each clip"
+    return f"{crops} crops of each clip, {span or 0.9:.0%} long"
+
+
 def settings_of(result: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a result comparable with others: all settings but the seed and those of the machine."""
     config = from_dict(result["config"], "a result").to_dict()  # with a default for each setting that is newer
     training = {key: value for key, value in config["training"].items() if key != "seed"}
     data = {key: value for key, value in config["data"].items() if key != "path"}
-    return {"model": config["model"], "data": data, "training": training} | {k: result[k] for k in ("weights", "crops")}
+    scored = {"weights": result["weights"], "crops": result["crops"], "span": result.get("span", data["test_span"])}
+    return {"model": config["model"], "data": data, "training": training, **scored}

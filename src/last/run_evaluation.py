@@ -107,6 +107,7 @@ def evaluate(
         "epochs": config.training.epochs,
         "weights": weights,
         "crops": crops,
+        "span": span,
         "top1": round(metrics.top1, 4),
         "top5": round(metrics.top5, 4),
         "mean_class_accuracy": round(metrics.mean_class_accuracy, 4),
@@ -118,11 +119,12 @@ def evaluate(
         "top1_without_copies": None if without_copies is None else round(without_copies, 4),
         "seconds": round(sum(row["seconds"] for row in history), 1),
         **made_by,
-        "config": replace(config, data=replace(config.data, test_span=span)).to_dict(),
+        "config": config.to_dict(),
     }
     own = "" if (weights, crops) == ("last", config.data.test_crops) else f".{weights}.crops{crops}"
     own += "" if span == config.data.test_span else f".span{span:g}"
-    run.write_json(f"evaluation{own}.json", {"weights": weights, "crops": crops, **metrics.to_dict(store.classes)})
+    scored = {"weights": weights, "crops": crops, "span": span}
+    run.write_json(f"evaluation{own}.json", scored | metrics.to_dict(store.classes))
     scores.save(run.path / f"scores{own}.npz")
     run.write_json(f"result{own}.json", result)
     report = run.path / f"report{own}.html"

@@ -68,8 +68,8 @@ class Cell:
             RunError: there is one of other settings, or a damaged one; better met before a long training than after it.
         """
         target = results / f"{self.name}.json"
-        crops = self.config.data.test_crops
-        require_same_settings(target, {"config": self.config.to_dict(), "weights": "last", "crops": crops})
+        scored = {"weights": "last", "crops": self.config.data.test_crops, "span": self.config.data.test_span}
+        require_same_settings(target, {"config": self.config.to_dict(), **scored})
         return target.exists() and not (self.folder / "config.yaml").exists()
 
     def is_done(self) -> bool:

@@ -177,7 +177,9 @@ def _incomparable(*both: Entry) -> str:
 
 
 def _as_stated(record: Record) -> bool:
-    return record["weights"] == "last" and record["crops"] == record["config"]["data"]["test_crops"]
+    data = record["config"]["data"]
+    span = data.get("test_span")
+    return (record["weights"], record["crops"], record.get("span", span)) == ("last", data["test_crops"], span)
 
 
 def _protocol(board: Board) -> str:

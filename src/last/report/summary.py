@@ -13,6 +13,7 @@ from last.files import file_name
 from last.report.comparison_pictures import draw_reliability
 from last.report.page import Table, write_page
 from last.report.pictures import draw_clip, draw_confusion, draw_curves, draw_per_class
+from last.run import scored_on
 
 
 def write_report(
@@ -85,7 +86,7 @@ def _facts(metrics: Metrics, result: Mapping[str, Any]) -> dict[str, str]:
         "mean class accuracy": f"{metrics.mean_class_accuracy:.2f} %",
         "expected calibration error": f"{metrics.ece:.2f} points",
         "test clips": f"{metrics.clips:,}",
-        "test-time crops": "whole clips" if result["crops"] == 1 else str(result["crops"]),
+        "scored on": scored_on(result),
         "parameters": f"{result['parameters']:,}",
         "trained in": f"{result['seconds']:.0f} s" if "published" not in result else "by its authors",
     }
