@@ -87,6 +87,10 @@ def test_the_readmes_commands_run(call, tmp_path):
     assert code == 1 and "no clip 'a99' in all_sqe.zip; the first of 30 is 'a01_s01_e00_v01'" in err
     code, _, err = call("evaluate", "runs/first", "--weights", "best")
     assert code == 1 and "its recipe sets training.validation to 0" in err
+    assert call("evaluate", "runs/first", "--weights", "unaveraged")[0] == 0
+    Path("runs/first/unaveraged.safetensors").unlink()
+    code, _, err = call("evaluate", "runs/first", "--weights", "unaveraged")
+    assert code == 1 and "has no unaveraged weights: its recipe sets training.ema to 0.998" in err
 
 
 def test_one_broken_file_does_not_lose_the_others(call, ucla_like, tmp_path):

@@ -170,6 +170,12 @@ def test_what_is_for_training_alone_is_kept_for_training_alone(branched):
     for weights in ("last", "best"):
         saved = load_model(run.weights(weights)).state_dict()
         assert {name: x.shape for name, x in saved.items()} == {name: x.shape for name, x in plain.state_dict().items()}
+    # Without the average they are the last step's.
+    last = build_model(branched, len(store.classes), store.layout, training=True)
+    last.load_state_dict(read_checkpoint(run.checkpoint)["model"])
+    unaveraged = load_model(run.weights("unaveraged")).state_dict()
+    for name, x in last.deploy().state_dict().items():
+        torch.testing.assert_close(unaveraged[name], x)
     # The moving average as it trains, of which the checkpoint tells, gives the scores that the run reports.
     average = build_model(branched, len(store.classes), store.layout, training=True)
     average.load_state_dict(read_checkpoint(run.checkpoint)["ema"])

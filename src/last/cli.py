@@ -219,7 +219,7 @@ def evaluate(
     Args:
         run: folder of the run.
         data: folder of the prepared clips, where it is not the one of the training.
-        weights: of the last epoch, or the best on the validation part.
+        weights: of the last epoch, the best on the validation part, or the last epoch's without their moving average.
         crops: test-time crops; the run's own setting where not given.
         span: share of a clip in each crop; the run's own setting where not given.
         results: folder that also gets a copy of the run's result.json, under a name of its own.

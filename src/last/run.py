@@ -8,6 +8,7 @@
     checkpoint.pt       for an exact resume
     last.safetensors    the network of the last epoch (its moving average where the recipe has one)
     best.safetensors    the best on the validation part, where the recipe sets one aside
+    unaveraged.safetensors   the last step's own weights, where the recipe has a moving average
     evaluation.json     figures on the test part: per class, confusion, calibration
     scores.npz          probabilities of each test clip, to fuse and compare
     result.json         one record for results/
@@ -27,7 +28,7 @@ import yaml
 from last.config import Config, from_dict, read_yaml, with_overrides
 from last.files import write_text
 
-Weights = Literal["last", "best"]
+Weights = Literal["last", "best", "unaveraged"]
 
 
 # Settings that may change without changing what a run is.
@@ -119,7 +120,7 @@ class Run:
         return self.path / "checkpoint.pt"
 
     def weights(self, which: Weights = "last") -> Path:
-        """The network of the last epoch, or the best on the validation part."""
+        """The network of the last epoch, the best on the validation part, or the last without its moving average."""
         return self.path / f"{which}.safetensors"
 
     def provenance(self) -> dict[str, Any]:

@@ -20,6 +20,13 @@ from last.run import Run, Weights
 from last.training.checkpoint import CheckpointError
 
 
+# What a recipe must set for a run to have other weights than the last.
+_NEEDS = {
+    "best": ("training.validation", 0.1, "are chosen on a validation part"),
+    "unaveraged": ("training.ema", 0.998, "are what a moving average is made of, from this version on"),
+}
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What a run's network is worth, and where that stands.
@@ -54,7 +61,7 @@ def evaluate(
         run: a trained one.
         device: where to compute.
         reporter: says what happens.
-        weights: of the last epoch, or the best on the validation part.
+        weights: of the last epoch, the best on the validation part, or the last epoch's without their average.
         crops: test-time crops; None takes the run's own setting.
         span: share of a clip in each crop; None takes the run's own setting.
 
@@ -65,10 +72,12 @@ def evaluate(
     """
     config = run.config
     store = open_store(config)
-    if weights == "best" and not run.weights("best").exists():
+    if weights != "last" and not run.weights(weights).exists():
+        setting, value, why = _NEEDS[weights]
         raise CheckpointError(
-            f"{run.path} has no best weights: its recipe sets training.validation to {config.training.validation:g}, "
-            "and they are chosen on a validation part; leave out --weights, or train with --set training.validation=0.1"
+            f"{run.path} has no {weights} weights: its recipe sets {setting} to "
+            f"{getattr(config.training, setting.partition('.')[2]):g}, and they {why}; leave out --weights, or train "
+            f"with --set {setting}={value}"
         )
     recognizer = Recognizer(run.weights(weights), device, config.environment.kernels)
     if (recognizer.layout, recognizer.classes) != (store.layout, store.classes):

@@ -277,3 +277,5 @@ def _fit(
             stopping,
         )
     save_weights(run.weights("last"), trainer.averaged.deploy(), description)
+    if trainer.config.ema:
+        save_weights(run.weights("unaveraged"), trainer.model.deploy(), description)
