@@ -48,6 +48,7 @@ def test_a_run_leaves_all_its_files(run, tmp_path):
     names = {path.name for path in run.path.iterdir()}
     assert names == {
         "config.yaml", "provenance.json", "metrics.csv", "tensorboard", "checkpoint.pt", "last.safetensors",
+        "unaveraged.safetensors",
         "best.safetensors", "evaluation.json", "result.json", "scores.npz", "report.html", "pictures",
     }  # fmt: skip
     assert [row["epoch"] for row in run.history()] == [1, 2]

@@ -19,7 +19,6 @@ from last.report.summary import write_report
 from last.run import Run, Weights
 from last.training.checkpoint import CheckpointError
 
-
 # What a recipe must set for a run to have other weights than the last.
 _NEEDS = {
     "best": ("training.validation", 0.1, "are chosen on a validation part"),
