@@ -3,23 +3,25 @@
 A table stands between lines `<!-- results:NAME -->` and `<!-- /results -->`; NAME is a data set for LAST's accuracies
 on it, ``real`` for those on all but the embedded one, ``scoreboard`` for networks side by side, ``losses`` for where
 LAST is not ahead of its peers, ``networks`` for what they cost, ``speed`` for how fast they are, ``training`` for how
-fast they train, ``parity`` for accuracies by kernels, ``data`` and ``feed`` for speeds of the data pipeline, ``fuzz``,
-or ``pretrained`` for the trained networks of the package.
+fast they train, ``parity`` for accuracies by kernels, ``search`` for recipes tried on held-out clips, ``data``
+and ``feed`` for speeds of the data pipeline, ``fuzz``, or ``pretrained`` for the trained networks of the package.
 """
 
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from last.bench.entries import FOLDS, Record, entries, read_records, spread
-from last.bench.scoreboard import DATASETS, Board, boards, losses, scoreboard
+from last.bench.scoreboard import DATASETS, Board, as_stated, boards, losses, scoreboard
 from last.bench.speed import Speed
 from last.bench.speed import markdown as markdown_of_speeds
 from last.models import family_of
 from last.models.cost import costs
 from last.models.cost import markdown as markdown_of_costs
 from last.pretrained import list_pretrained
+from last.run import scored_on
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -55,17 +57,23 @@ def _machine(record: Record) -> str:
 
 
 def table(chosen: str) -> str:
-    """LAST's accuracies on a data set, or on all ``real`` ones, over seeds, for each way to get them."""
+    """LAST's accuracies on a data set, or on all ``real`` ones, over seeds, for each way to get them.
+
+    The table of a data set also has what was scored otherwise than the recipe says.
+    """
     lines = [
-        "| data set | model | parameters | protocol | recipe, epochs | seeds | top-1 | top-1 without copies | top-5 "
-        "| mean class | minutes a seed |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| data set | model | parameters | protocol | recipe, epochs | scored | seeds | top-1 | top-1 without copies "
+        "| top-5 | mean class | minutes a seed |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     found = [
         entry
         for entry in entries(read_records(RESULTS))
         if family_of(entry.model).startswith("LAST")
-        and (entry.first["dataset"] == chosen or (chosen == "real" and entry.first["dataset"] != "synthetic"))
+        and (
+            entry.first["dataset"] == chosen
+            or (chosen == "real" and entry.first["dataset"] != "synthetic" and as_stated(entry.first))
+        )
     ]
     for entry in found:
         first, runs = entry.first, {seed: entry.by_seed[seed] for seed in entry.complete or entry.by_seed}
@@ -76,7 +84,9 @@ def table(chosen: str) -> str:
         scores = (spread([entry.score(seed, key) for seed in runs]) for key in SCORES)
         minutes = ", ".join(_minutes(list(tested.values())) for tested in runs.values())
         named = (first["dataset"], first["model"], f"{first['parameters']:,}", protocol)
-        cells = (*named, f"{first['recipe']}, {first['epochs']}", ", ".join(map(str, runs)), *scores, minutes)
+        weights = "" if first["weights"] == "last" else f", {first['weights']} weights"
+        made = (f"{first['recipe']}, {first['epochs']}", scored_on(first) + weights, ", ".join(map(str, runs)))
+        cells = (*named, *made, *scores, minutes)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n" if found else "not measured\n"
 
@@ -167,6 +177,31 @@ def parity_table() -> str:
     return _grid(("network, data set", "kernels", "top-1", "by seed"), rows) if rows else "not measured\n"
 
 
+def search_tables() -> str:
+    """What was tried on held-out training clips, the best first."""
+    parts = []
+    for record in (record for record in read_records(RESULTS) if record["kind"] == "search"):
+        rows = []
+        for trial in sorted(record["trials"], key=lambda trial: -trial.get("top1", -1)):
+            what = ", ".join(f"`{key}={_value(value)}`" for key, value in trial["settings"].items()) or "the recipe"
+            scores = [trial["fault"]] if "fault" in trial else [
+                f"{trial['top1']:.1f}", f"{trial['lead']:+.1f} ({trial['standard_error']:.1f})",
+                ", ".join(f"{part:.1f}" for part in trial["parts"]),
+            ]  # fmt: skip
+            rows.append((what, *scores))
+        header = ("settings", "top-1", "lead (standard error)", "by part")
+        about = (
+            f"{record['dataset']}, {record['held_out_clips']} clips of {record['protocol']}'s training part held out; "
+            f"recipe `{record['recipe']}`, {record['config']['training']['epochs']} epochs, {record['seeds']} seed"
+        )
+        parts.append(f"{about}:\n\n{_grid(header, rows)}")
+    return "\n".join(parts) or "not measured\n"
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _megabytes(row: Record) -> str:
     return "not measured" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f}"
 
@@ -198,6 +233,7 @@ TABLES = {
     "feed": lambda: figures_table("feed"),
     "training": training_tables,
     "parity": parity_table,
+    "search": search_tables,
     "networks": networks_table,
     "speed": speed_table,
     "fuzz": fuzz_table,

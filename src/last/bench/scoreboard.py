@@ -125,7 +125,7 @@ def boards(records: Iterable[Record], datasets: Sequence[str] = ()) -> list[Boar
     """
     standing = [(name, board_of(load_config(dataset=name).data.protocol)) for name in datasets]
     found: dict[tuple[str, str], dict[str, list[Entry]]] = {key: defaultdict(list) for key in standing}
-    for entry in entries(record for record in records if record["kind"] == "accuracy" and _as_stated(record)):
+    for entry in entries(record for record in records if record["kind"] == "accuracy" and as_stated(record)):
         found.setdefault((entry.first["dataset"], entry.protocol), defaultdict(list))[entry.model].append(entry)
     for networks in found.values():
         for members in networks.values():
@@ -176,7 +176,8 @@ def _incomparable(*both: Entry) -> str:
     return "" if len(set.union(*(entry.test_clips for entry in both))) == 1 else "tested on different clips"
 
 
-def _as_stated(record: Record) -> bool:
+def as_stated(record: Record) -> bool:
+    """Whether an accuracy is that of the last epoch, of the crops and spans that the recipe says."""
     data = record["config"]["data"]
     span = data.get("test_span")
     return (record["weights"], record["crops"], record.get("span", span)) == ("last", data["test_crops"], span)
