@@ -26,6 +26,7 @@ from last.run import scored_on
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BEST = 10  # trials of a search that are shown
 SCORES = ("top1", "top1_without_copies", "top5", "mean_class_accuracy")
 MARKED = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
@@ -182,7 +183,8 @@ def search_tables() -> str:
     parts = []
     for record in (record for record in read_records(RESULTS) if record["kind"] == "search"):
         rows = []
-        for trial in sorted(record["trials"], key=lambda trial: -trial.get("top1", -1)):
+        ranked = sorted(record["trials"], key=lambda trial: -trial.get("top1", -1))
+        for trial in [*ranked[:BEST], *(trial for trial in ranked[BEST:] if not trial["settings"])]:
             what = ", ".join(f"`{key}={_value(value)}`" for key, value in trial["settings"].items()) or "the recipe"
             scores = [trial["fault"]] if "fault" in trial else [
                 f"{trial['top1']:.1f}", f"{trial['lead']:+.1f} ({trial['standard_error']:.1f})",
@@ -194,7 +196,8 @@ def search_tables() -> str:
             f"{record['dataset']}, {record['held_out_clips']} clips of {record['protocol']}'s training part held out; "
             f"recipe `{record['recipe']}`, {record['config']['training']['epochs']} epochs, {record['seeds']} seed"
         )
-        parts.append(f"{about}:\n\n{_grid(header, rows)}")
+        more = f", the best {BEST} of {len(ranked)} and the recipe itself" if len(ranked) > BEST else ""
+        parts.append(f"{about}{more}:\n\n{_grid(header, rows)}")
     return "\n".join(parts) or "not measured\n"
 
 
