@@ -186,7 +186,7 @@ def search_tables() -> str:
         ranked = sorted(record["trials"], key=lambda trial: -trial.get("top1", -1))
         for trial in [*ranked[:BEST], *(trial for trial in ranked[BEST:] if not trial["settings"])]:
             what = ", ".join(f"`{key}={_value(value)}`" for key, value in trial["settings"].items()) or "the recipe"
-            scores = [trial["fault"]] if "fault" in trial else [
+            scores = [trial["fault"], "", ""] if "fault" in trial else [
                 f"{trial['top1']:.1f}", f"{trial['lead']:+.1f} ({trial['standard_error']:.1f})",
                 ", ".join(f"{part:.1f}" for part in trial["parts"]),
             ]  # fmt: skip
@@ -194,7 +194,7 @@ def search_tables() -> str:
         header = ("settings", "top-1", "lead (standard error)", "by part")
         about = (
             f"{record['dataset']}, {record['held_out_clips']} clips of {record['protocol']}'s training part held out; "
-            f"recipe `{record['recipe']}`, {record['config']['training']['epochs']} epochs, {record['seeds']} seed"
+            f"recipe `{record['recipe']}`, {record['config']['training']['epochs']} epochs, seeds a trial: {record['seeds']}"
         )
         more = f", the best {BEST} of {len(ranked)} and the recipe itself" if len(ranked) > BEST else ""
         parts.append(f"{about}{more}:\n\n{_grid(header, rows)}")

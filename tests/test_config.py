@@ -109,6 +109,7 @@ def test_a_users_own_files_work(tmp_path):
             "data: {sampling: pad}\ntraining: {flip_time: 0.5}",
             "or plays clips backwards; set .*flip_time=0",
         ),
+        ("data: {sampling: pad}\ntraining: {warp: 0.5}", "is pad, .* changes their speed .* training.warp=0"),
         ("data: {sampling: pad, test_span: 0.9}", "is pad, .* data.test_span=none"),
         (
             "training: {schedule: steps, milestones: [30, 0]}",

@@ -35,7 +35,7 @@ def search(
     """Search for a recipe on held-out parts of the training clips; the test part is never looked at.
 
     Axes are settled in the order of the file; an alternative is taken if it beats the best so far by more than one
-    standard error over the held-out clips. Each trial is kept in a log as it comes. Ctrl-C leaves all to go on with by
+    standard error over the held-out clips. A log keeps all trials after each axis. Ctrl-C leaves all to go on with by
     the same command.
 
     Args:
@@ -56,16 +56,18 @@ def search(
         results: folder that gets the log.
         write: file that gets the recipe that was found, such as configs/training/mine.yaml.
     """
-    from last.bench.search import Plan, Search, read_space, score, settle, write_log, write_recipe
-    from last.config import load_config, recipe_of
+    from last.bench.search import Plan, Search, read_space, require_own_log, score, settle, write_log, write_recipe
+    from last.config import ConfigError, is_file, load_config, recipe_of
 
+    if write is not None and not is_file(str(write)):
+        raise ConfigError(f"--write {write} does not end in .yaml, by which 'last train --recipe' knows a file; add it")
     dataset, axes = plain_name(dataset), read_space(space)
     given = assignments(set or []) | ({} if epochs is None else {"training.epochs": str(epochs)})
     plan = Plan(
         dataset,
         network_name(model),
         plain_name(recipe) if recipe else recipe_of("data", dataset) or "default",
-        protocol or load_config(dataset=dataset).data.protocol,
+        protocol or given.pop("data.protocol", None) or load_config(dataset=dataset).data.protocol,
         parts,
         seeds,
         given,
@@ -75,6 +77,7 @@ def search(
         plan.config(alternative)  # a slip in the last axis shows before the first training
     config = plan.config()
     log = results / f"{config.data.name}.{plan.protocol}.{config.model.name}.{config.training.recipe}.search.json"
+    require_own_log(log, plan)
     command = shlex.join(["last", *sys.argv[1:]])
     found = Search()
     for found in settle(axes, lambda trials: score(plan, trials, jobs, threads, device, engine, reporter)):

@@ -459,13 +459,18 @@ def _check(config: Config) -> None:
         )
     data, training = config.data, config.training
     if data.sampling == "pad" and (
-        low < 1 or training.jitter or training.flip_time or data.test_crops > 1 or data.test_span is not None
+        low < 1
+        or training.jitter
+        or training.warp
+        or training.flip_time
+        or data.test_crops > 1
+        or data.test_span is not None
     ):
         raise ConfigError(
             f"data.sampling in {config.origins['data.sampling']} is pad, which takes frames as they are, but the "
-            "recipe crops clips, draws frames at random or plays clips backwards; set training.crop=[1,1], "
-            "training.jitter=false, training.flip_time=0, data.test_crops=1 and data.test_span=none, or "
-            "data.sampling=resample"
+            "recipe crops clips, draws frames at random, changes their speed or plays clips backwards; set "
+            "training.crop=[1,1], training.jitter=false, training.warp=0, training.flip_time=0, data.test_crops=1 and "
+            "data.test_span=none, or data.sampling=resample"
         )
     if (training.schedule == "steps") != bool(training.milestones):
         raise ConfigError(

@@ -22,7 +22,11 @@ from last.training.checkpoint import CheckpointError
 # What a recipe must set for a run to have other weights than the last.
 _NEEDS = {
     "best": ("training.validation", 0.1, "are chosen on a validation part"),
-    "unaveraged": ("training.ema", 0.998, "are what a moving average is made of, from this version on"),
+    "unaveraged": (
+        "training.ema",
+        0.998,
+        "are written beside a moving average (an older run gets them by 'last train --resume')",
+    ),
 }
 
 

@@ -1,12 +1,14 @@
 """A search settles its axes in order, by clips that were held out, and keeps what lost."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 
 from last.bench.search import Plan, Trial, read_space, score, settle, write_log, write_recipe
+from last.cli import main
 from last.config import ConfigError, load_config
 from last.progress import Reporter
 
@@ -59,7 +61,7 @@ def test_a_trial_that_failed_is_kept_and_never_chosen():
         list(settle(SPACE, lambda several: [Trial(s, fault="gone") for s in several]))
 
 
-@pytest.mark.parametrize("text", ["mixing: 3", "mixing: []", "mixing: [3]", "mixing: [{}]"])
+@pytest.mark.parametrize("text", ["mixing: 3", "mixing: []", "mixing: [3]", "mixing: [{}]", "mixing: [{1: 2}]"])
 def test_a_space_that_is_none_is_a_sentence(tmp_path, text):
     (tmp_path / "space.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"axis 'mixing' in .* expected a list of alternatives"):
@@ -105,3 +107,51 @@ def test_the_log_keeps_all_trials_and_the_recipe_gives_what_was_chosen(plan, tmp
     wanted["data"]["path"] = None
     assert made["training"] == wanted["training"] and made["data"] == wanted["data"]
     assert set(yaml.safe_load(recipe.read_text())) == {"data", "training"}
+
+
+def test_networks_that_share_a_folder_have_scores_of_their_own(plan, monkeypatch):
+    def run(cells, jobs, threads, device, engine, folder, reporter):
+        folder.mkdir(parents=True, exist_ok=True)
+        for cell in cells:
+            data, training = cell.config.data, cell.config.training
+            told = {"kind": "accuracy", "dataset": data.name, "protocol": data.protocol, "recipe": training.recipe}
+            told |= {"seed": 0, "correct": "11" if cell.config.model.name == "last_e_nano" else "10", "seconds": 1}
+            (folder / f"{cell.name}.json").write_text(json.dumps(told))
+        return {}
+
+    monkeypatch.setattr("last.bench.grid.run", run)
+    for model, top1 in (("last_e_nano", 100), ("ddnet_small", 50), ("last_e_nano", 100)):
+        (found,) = score(replace(plan, model=model), [{}], 1, 1, "cpu", "processes", Reporter(quiet=True))
+        assert found.top1 == top1
+
+
+def test_a_recipe_also_says_what_all_trials_had(plan, tmp_path):
+    mine, recipe = tmp_path / "mine.yaml", tmp_path / "found.yaml"
+    mine.write_text("data: {name: mine, protocol: xview, frames: 32}")
+    # 64 frames are the built-in default, and not what the data set says.
+    plan = replace(plan, dataset=str(mine), overrides={"data.frames": 64, "model.dropout": 0.1})
+    *_, search = settle({}, measured({(): 50})[0])
+    write_recipe(recipe, plan, search, tmp_path / "a.search.json")
+    made = load_config("last_e_nano", str(mine), str(recipe))
+    assert made.data.frames == 64 and made.model == plan.config().model and made.model.dropout == 0.1
+    assert set(yaml.safe_load(recipe.read_text())) == {"data", "training", "model"}
+
+
+def test_the_command_keeps_a_log_that_no_other_search_overwrites(tmp_path, monkeypatch, capsys):
+    def measure(plan, several, *rest):
+        return [trial(settings, 50 + 20 * len(settings)) for settings in several]
+
+    monkeypatch.setattr("last.bench.search.score", measure)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.yaml").write_text("mixing: [{training.mix: 0.5}]")
+    command = ["search", "space.yaml", "--dataset", "utd_mhad", "--set", "data.protocol=own", "--device", "cpu"]
+    for _ in range(2):  # the same search goes on
+        assert main([*command, "--write", "found.yaml"]) == 0
+    log = json.loads((tmp_path / "results" / "utd_mhad.own.last_e_nano.few_clips.search.json").read_text())
+    assert (log["chosen"], log["protocol"], log["overrides"]) == ({"training.mix": 0.5}, "own", {})
+    assert load_config(recipe="found.yaml").training.mix == 0.5
+    assert "mixing: training.mix=0.5; top-1 on held-out clips 70.0" in capsys.readouterr().err
+    assert main([*command, "--parts", "2"]) == 1
+    assert "holds the log of another search (parts 4, here 2) and is left alone" in capsys.readouterr().err
+    assert main([*command, "--write", "found"]) == 2
+    assert "--write found does not end in .yaml" in capsys.readouterr().err

@@ -341,3 +341,25 @@ def test_streams_are_zero_wherever_a_hidden_joint_takes_part(stick):
     moving = (spans["velocity"] != 0).any(1)[:, :, hand, 0]
     assert torch.equal(moving[:, :-1], seen[:, :-1] & seen[:, 1:])
     assert not seen.all()
+
+
+def test_a_hidden_joint_is_sure_of_nothing(half_seen, stick):
+    pipeline = Pipeline(stick, frames=5, confidence=True, augmentation=Augmentation(hide_joints=0.5))
+    streams, _ = pipeline.train(half_seen, torch.tensor([1] * 20), torch.Generator().manual_seed(0))
+    joint, velocity = streams["joint"], streams["velocity"]
+    hidden = velocity[:, 0, 0, :, 0] == 0  # each joint moves along x, and all were seen
+    assert 0 < hidden.sum() < hidden.numel()
+    assert torch.equal(joint[:, 3], (~hidden).float()[:, None, :, None].expand_as(joint[:, 3]))
+
+
+def test_the_velocity_of_a_bone_is_zero_where_one_of_its_ends_is_hidden(stick):
+    names = ("joint", "velocity", "bone", "bone_velocity")
+    clips = DeviceClips.from_clips(
+        [replace(ramp(6), joints=(ramp(6).joints + 1) ** 2 * [[[1], [2], [4], [3], [5]]])], "cpu"
+    )
+    pipeline = Pipeline(stick, frames=6, streams=names, augmentation=Augmentation(hide_joints=0.4))
+    made = pipeline.train(clips, torch.zeros(50, dtype=torch.long), torch.Generator().manual_seed(0))[0]
+    shown = (made["velocity"] != 0).any(1)[:, 0, :, 0]
+    both = shown & shown[:, list(stick.parents)]
+    assert torch.equal((made["bone_velocity"] != 0).any(1)[:, 0, 1:, 0], both[:, 1:])
+    assert 0 < both.sum() < shown.sum()

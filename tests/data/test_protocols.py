@@ -136,6 +136,11 @@ def test_parts_that_cannot_be_are_a_sentence(name):
         split(Table(subject=[1, 2, 3, 5]), name, "utd_mhad")
 
 
+def test_parts_of_nothing_are_a_sentence():
+    with pytest.raises(ProtocolError, match=r"'xsub-held1of2' of 'utd_mhad' leaves none of the 2 clips to train on"):
+        split(Table(subject=[2, 4]), "xsub-held1of2", "utd_mhad")
+
+
 def test_the_datas_own_lists_are_protocols():
     table = Table(parts=("xsub/train", "xsub/test", "given/test"), subject=np.arange(3))
     table.clips["parts"] = [0b001, 0b010, 0b110]

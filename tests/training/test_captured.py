@@ -26,6 +26,10 @@ RECIPE = TrainingConfig(
     epochs=5, batch_size=4, lr=0.05, warmup_epochs=1, ema=0.9, seed=3, rotation=(20.0, 20.0, 20.0), noise=0.01,
     flip_sides=0.5, jitter=True, crop=(0.5, 1.0),
 )  # fmt: skip
+MIXED = {
+    "warp": 0.4, "limbs": 0.2, "hide_joints": 0.1, "hide_limb": 0.5, "hide_frames": 0.3, "mix": 0.5,
+    "class_weights": "balanced",
+}  # fmt: skip
 FIRST = {"model": SimpleNamespace(bodies="first")}
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -118,7 +122,8 @@ def test_the_device_keeps_what_the_host_asks_for_later(stick, fourteen):
 
 
 def test_stepping_from_static_buffers_changes_nothing(stick, fourteen):
-    plain, unit = make_step(stick), make_step(stick)
+    config = replace(RECIPE, **MIXED)
+    plain, unit = make_step(stick, config), make_step(stick, config)
     recorded = []
 
     def record(work, generator):
@@ -237,7 +242,7 @@ def on_gpu(layout, mode, count=14, bodies=1, dropout=0.3, config=RECIPE, clips=N
 
 
 @needs_gpu
-@pytest.mark.parametrize("recipe", [{}, {"optimizer": "adam", "lr": 0.001}, {"accumulate": 2}, {"amp": True}])
+@pytest.mark.parametrize("recipe", [{}, {"optimizer": "adam", "lr": 0.001}, {"accumulate": 2}, {"amp": True}, MIXED])
 def test_on_a_gpu_a_captured_training_equals_an_eager_one(stick, tmp_path, recipe):
     states = []
     for mode in ("eager", "graph"):

@@ -16,15 +16,16 @@ import yaml
 
 from last import provenance
 from last.bench import grid
-from last.bench.entries import Record, read_records
 from last.config import Config, ConfigError, load_config, read_yaml
 from last.data import engines
 from last.data.protocols import held_parts
 from last.files import write_text
 from last.progress import Reporter
 from last.recognizer import choose_device
+from last.run import RunError, read_record
 
-_OF_THE_SET = {"name", "path", "protocol", "max_bodies", "recipe"}  # no matter of a recipe
+# No matter of a recipe.
+_OF_THE_SET = {"data.name", "data.path", "data.protocol", "data.max_bodies", "training.recipe"}
 
 Settings = Mapping[str, Any]  # section.key to value
 Space = Mapping[str, Sequence[Settings]]  # axis to its alternatives
@@ -89,14 +90,16 @@ def read_space(path: Path) -> dict[str, list[dict[str, Any]]]:
     """
     space = read_yaml(path)
     for axis, alternatives in space.items():
-        if not (
-            isinstance(alternatives, list) and alternatives and all(a and isinstance(a, dict) for a in alternatives)
-        ):
+        if not (isinstance(alternatives, list) and alternatives and all(map(_has_settings, alternatives))):
             raise ConfigError(
                 f"axis '{axis}' in {path} is {alternatives!r}, expected a list of alternatives, each with settings, as "
                 "in mixing: [{training.mix: 0.5}, {training.mix: 1.0}]"
             )
     return space
+
+
+def _has_settings(alternative: Any) -> bool:
+    return isinstance(alternative, dict) and bool(alternative) and all(isinstance(key, str) for key in alternative)
 
 
 def settle(space: Space, measure: Callable[[Sequence[Settings]], Sequence[Trial]]) -> Iterator[Search]:
@@ -203,21 +206,16 @@ def score(
     folder = cells[0].folder.parent / "search"
     jobs = jobs or (0 if engine == "ray" else grid.default_jobs(cells, device, threads))
     failed = grid.run(cells, jobs, threads, device, engine, folder, reporter)
-    records = {f"{r['dataset']}.{r['protocol']}.{r['recipe']}.{r['seed']}": r for r in read_records(folder)}
-    return [_trial(settings, made, records, failed) for settings, made in zip(several, trials, strict=True)]
+    return [_trial(settings, made, folder, failed) for settings, made in zip(several, trials, strict=True)]
 
 
-def _trial(
-    settings: Settings, cells: Sequence[grid.Cell], records: Mapping[str, Record], failed: Mapping[str, str]
-) -> Trial:
+def _trial(settings: Settings, cells: Sequence[grid.Cell], folder: Path, failed: Mapping[str, str]) -> Trial:
     for cell in cells:
         if cell.name in failed:
             return Trial(settings, fault=failed[cell.name])
-    parts: dict[str, list[Record]] = {}
+    parts: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
-        data, training = cell.config.data, cell.config.training
-        record = records[f"{data.name}.{data.protocol}.{training.recipe}.{training.seed}"]
-        parts.setdefault(data.protocol, []).append(record)
+        parts.setdefault(cell.config.data.protocol, []).append(read_record(folder / f"{cell.name}.json"))
     correct = [np.mean([[c == "1" for c in r["correct"]] for r in seeds], axis=0) for seeds in parts.values()]
     return Trial(
         settings,
@@ -225,6 +223,22 @@ def _trial(
         np.concatenate(correct),
         sum(record["seconds"] for seeds in parts.values() for record in seeds),
     )
+
+
+def require_own_log(path: Path, plan: Plan) -> None:
+    """Refuse to put the log of a search in the place of another's, whose trials would be lost.
+
+    Raises:
+        RunError: there is one of other parts, seeds or overrides, or a damaged one.
+    """
+    if not path.exists():
+        return
+    there, own = read_record(path), {"parts": plan.parts, "seeds": plan.seeds, "overrides": dict(plan.overrides)}
+    if other := [f"{key} {there.get(key)}, here {value}" for key, value in own.items() if there.get(key) != value]:
+        raise RunError(
+            f"{path} holds the log of another search ({'; '.join(other)}) and is left alone; name another folder with "
+            "--results"
+        )
 
 
 def write_log(path: Path, plan: Plan, search: Search, command: str, device: str) -> None:
@@ -270,15 +284,14 @@ def write_recipe(path: Path, plan: Plan, search: Search, log: Path) -> None:
         WriteError: the file cannot be written.
     """
     config = plan.config(search.chosen.settings)
-    sections: dict[str, dict[str, Any]] = {}
-    plain, usual = config.to_dict(), Config().to_dict()
-    for section in ("data", "training"):
-        values = plain[section].items()
-        sections[section] = {k: v for k, v in values if k not in _OF_THE_SET and v != usual[section][k]}
-    sections["training"] = {"recipe": path.stem} | sections["training"]
-    for name in search.chosen.settings:
-        section, _, key = name.partition(".")
-        sections.setdefault(section, {})[key] = plain[section][key]
+    sections: dict[str, dict[str, Any]] = {"data": {}, "training": {"recipe": path.stem}}
+    for section, values in config.to_dict().items():
+        for key, value in values.items():
+            name, origin = f"{section}.{key}", config.origins[f"{section}.{key}"]
+            # A network's own settings come with its name, what was given on top of them does not.
+            kept = origin == "command line" if section == "model" else origin != "built-in default"
+            if name in search.chosen.settings or (kept and section != "environment" and name not in _OF_THE_SET):
+                sections.setdefault(section, {})[key] = value
     head = (
         f"# From '{plan.recipe}', by a search on held-out parts of the training clips of {config.data.name} "
         f"{plan.protocol}:\n# every trial stands in {log.name}.\n"

@@ -127,14 +127,10 @@ def _stretched(x: Tensor, layout: Layout, limbs: float, generator: Generator) ->
     # Where a joint comes to lie: the root, and the bones on the way from there, which are differences of joints.
     way = _way_from_root(layout, x.device)
     root = constant(tuple(float(v == layout.root) for v in range(count)), torch.float32, x.device)
-    bones = torch.eye(count, device=x.device) - (1 - root)[:, None] * _one_hot(layout.parents, x.device)
-    bones = torch.where(root[:, None] > 0, 0, bones)
+    one_hot = torch.eye(count, device=x.device)
+    bones = one_hot - one_hot.index_select(0, constant(layout.parents, torch.long, x.device))  # the root's is zero
     matrix = (way * factor[:, None, :]) @ bones + root  # (N, V, V)
     return torch.einsum("nvw,nctwm->nctvm", matrix, x)
-
-
-def _one_hot(places: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.eye(len(places), device=device).index_select(0, constant(places, torch.long, device))
 
 
 def _way_from_root(layout: Layout, device: torch.device) -> Tensor:

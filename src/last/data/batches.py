@@ -325,14 +325,15 @@ class Pipeline:
             covered = hidden(x.shape, self.layout, self.augmentation, generator, x.device)
             if covered is not None:
                 made = {name: self._without(stream, name, covered) for name, stream in made.items()}
+                seen = None if seen is None else seen.masked_fill(covered, 0)
         if self.sampling == "pad":
             made = {name: stream * within for name, stream in made.items()}
         return (made if seen is None else self._with_seen(made, seen)), mask
 
     def _without(self, stream: Tensor, name: str, covered: Tensor) -> Tensor:
         """A stream, zero wherever a covered joint, (N, 1, T, V, 1), takes part."""
-        one, other = ends(covered.expand(-1, -1, *stream.shape[2:4], -1), self.layout, name)
-        return stream.masked_fill(one | other, 0)
+        one, other = ends(~covered.expand(-1, -1, *stream.shape[2:4], -1), self.layout, name)
+        return stream * (one & other)
 
     def _with_seen(self, made: dict[str, Tensor], seen: Tensor) -> dict[str, Tensor]:
         """The streams, zero where they rest on a guess, or with a channel that says how sure they are."""

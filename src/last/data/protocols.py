@@ -216,14 +216,14 @@ def _held(whole: Protocol, name: str, part: int, parts: int) -> Protocol:
         tests = whole.tests(store) if whole.tests else ~trains
         for key in ("subject", "camera", "setup"):
             values, groups = np.unique(store.clips[key][trains], return_inverse=True)
-            if values[0] >= 0 and len(values) > 1 and not np.isin(values, store.clips[key][tests]).any():
+            if len(values) > 1 and values[0] >= 0 and not np.isin(values, store.clips[key][tests]).any():
                 what, count = f"{key}s {', '.join(map(str, values))}", len(values)
                 break
         else:  # nothing is kept apart, so that clips are dealt, those of a class evenly
             order = np.argsort(store.clips["label"][trains], kind="stable")
             groups, count = np.argsort(order), len(order)
             what = f"{count} clips"
-        if not 1 <= part <= parts or not 2 <= parts <= count:
+        if count and (not 1 <= part <= parts or not 2 <= parts <= count):  # where none train, split says so
             raise ProtocolError(
                 f"protocol '{name}' asks for part {part} of {parts}, and there are {what} to be parted; expected 2 to "
                 f"{count} parts, counted from 1"
