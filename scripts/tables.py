@@ -194,7 +194,8 @@ def search_tables() -> str:
         header = ("settings", "top-1", "lead (standard error)", "by part")
         about = (
             f"{record['dataset']}, {record['held_out_clips']} clips of {record['protocol']}'s training part held out; "
-            f"recipe `{record['recipe']}`, {record['config']['training']['epochs']} epochs, seeds a trial: {record['seeds']}"
+            f"recipe `{record['recipe']}`, {record['config']['training']['epochs']} epochs, "
+            f"seeds a trial: {record['seeds']}"
         )
         more = f", the best {BEST} of {len(ranked)} and the recipe itself" if len(ranked) > BEST else ""
         parts.append(f"{about}{more}:\n\n{_grid(header, rows)}")
