@@ -37,7 +37,7 @@ def test_a_row_says_how_good_how_large_and_how_long():
     )
 
 
-def test_macs_are_of_the_bodies_and_streams_of_the_run():
+def test_macs_are_of_the_bodies_crops_and_streams_of_the_run():
     other = record(dataset="sbu", protocol="fold1")
     other["config"]["model"] |= {"streams": ["joint"]}
     (cells,) = row([other], dataset="sbu")
@@ -45,6 +45,9 @@ def test_macs_are_of_the_bodies_and_streams_of_the_run():
     other["config"]["model"] |= {"bodies": "first"}
     (cells,) = row([other], dataset="sbu")
     assert cells[2] == f"{count_macs(NANO, 8, 'sbu15', 48, 1, streams=('joint',)) / 1e6:,.1f}"
+    other["config"]["data"]["test_crops"] = other["crops"] = 5
+    (cells,) = row([other], dataset="sbu")
+    assert cells[2] == f"{5 * count_macs(NANO, 8, 'sbu15', 48, 1, streams=('joint',)) / 1e6:,.1f}"
 
 
 def test_the_better_recipe_counts_and_the_other_is_listed():

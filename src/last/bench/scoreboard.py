@@ -212,9 +212,10 @@ def _cells(entry: Entry, counts: bool) -> tuple[str, ...]:
 
 
 def macs_of(entry: Entry) -> int | None:
-    """MACs of a clip at the frames, joints and bodies of the runs; None for a data set of which nothing is known."""
+    """MACs of a clip at the frames, joints, bodies and crops of the runs; None where the data set is unknown."""
     config = from_dict(entry.first["config"], "a result")
-    return _macs(config.model, entry.first["dataset"], config.data.frames, config.data.max_bodies)
+    of_a_crop = _macs(config.model, entry.first["dataset"], config.data.frames, config.data.max_bodies)
+    return None if of_a_crop is None else entry.first["crops"] * of_a_crop
 
 
 @cache
