@@ -13,7 +13,8 @@ def record(model=NANO, right=9, clips=10, seed=0, dataset="nw_ucla", protocol=No
     correct = {"test_part": f"{part}/{protocol}", "correct": "1" * right + "0" * (clips - right)} if part else {}
     return {
         "kind": "accuracy", "model": model, "parameters": 87508, "dataset": dataset, "protocol": protocol,
-        "recipe": config.training.recipe, "seed": seed, "epochs": config.training.epochs, "weights": "last", "crops": 1,
+        "recipe": config.training.recipe, "seed": seed, "epochs": config.training.epochs, "weights": "last",
+        "crops": config.data.test_crops, "span": config.data.test_span,
         "top1": 100 * right / clips, "test_clips": clips, "seconds": 120.0, "hardware": "CPU, 1 thread",
         "config": config.to_dict(), **correct, **given,
     }  # fmt: skip

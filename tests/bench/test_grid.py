@@ -64,8 +64,8 @@ def test_all_networks_have_one_seed_before_any_has_two():
     cells = plan(["nw_ucla", "utd_mhad"], [NANO, "efficientgcn_b0"], ["ours", "authors"], 2)
     first = [
         "nw_ucla.xview.last_e_nano.nw_ucla.seed0", "nw_ucla.xview.efficientgcn_b0.nw_ucla.seed0",
-        "nw_ucla.xview.efficientgcn_b0.efficientgcn.seed0", "utd_mhad.xsub.last_e_nano.few_clips.seed0",
-        "utd_mhad.xsub.efficientgcn_b0.few_clips.seed0", "utd_mhad.xsub.efficientgcn_b0.efficientgcn.seed0",
+        "nw_ucla.xview.efficientgcn_b0.efficientgcn.seed0", "utd_mhad.xsub.last_e_nano.few_clips_mixed.seed0",
+        "utd_mhad.xsub.efficientgcn_b0.few_clips_mixed.seed0", "utd_mhad.xsub.efficientgcn_b0.efficientgcn.seed0",
     ]  # fmt: skip
     assert names(cells) == [*first, *(name.replace("seed0", "seed1") for name in first)]
 

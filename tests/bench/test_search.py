@@ -147,7 +147,7 @@ def test_the_command_keeps_a_log_that_no_other_search_overwrites(tmp_path, monke
     command = ["search", "space.yaml", "--dataset", "utd_mhad", "--set", "data.protocol=own", "--device", "cpu"]
     for _ in range(2):  # the same search goes on
         assert main([*command, "--write", "found.yaml"]) == 0
-    log = json.loads((tmp_path / "results" / "utd_mhad.own.last_e_nano.few_clips.search.json").read_text())
+    log = json.loads((tmp_path / "results" / "utd_mhad.own.last_e_nano.few_clips_mixed.search.json").read_text())
     assert (log["chosen"], log["protocol"], log["overrides"]) == ({"training.mix": 0.5}, "own", {})
     assert load_config(recipe="found.yaml").training.mix == 0.5
     assert "mixing: training.mix=0.5; top-1 on held-out clips 70.0" in capsys.readouterr().err
