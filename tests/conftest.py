@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from last.config import Config, load_config
 from last.data.batches import DeviceClips
 from last.data.clip import Clip
 from last.data.store import ClipStore
@@ -61,3 +62,13 @@ def ucla_like(tmp_path: Path) -> ClipStore:
             joints = rng.normal(0, 1, (int(rng.integers(4, 9)), 1, 20, 3)).astype(np.float32)
             writer.append(Clip(joints, f"clip{i:02d}", layout.name, i % 10, subject=i % 6, camera=1 + i // 20))
     return ClipStore.open(tmp_path / "ucla_like")
+
+
+@pytest.fixture
+def config(ucla_like: ClipStore, tmp_path: Path) -> Config:
+    """A training of a moment on that store, LAST-E nano's."""
+    overrides = {
+        "data.path": str(ucla_like.path), "data.frames": 8, "training.epochs": 2, "training.warmup_epochs": 1,
+        "environment.runs_root": str(tmp_path / "runs"),
+    }  # fmt: skip
+    return load_config(dataset="nw_ucla", environment="local", overrides=overrides)

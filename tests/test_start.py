@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from last.cli import main
-from last.config import ConfigError, load_config, with_overrides
+from last.config import ConfigError, with_overrides
 from last.data.clip import Clip
 from last.data.datasets import load_dataset
 from last.data.store import ClipStore
@@ -25,15 +25,6 @@ QUIET = Reporter(quiet=True)
 CLASSES = load_dataset("nw_ucla").classes
 KINECT = load_layout("kinect20")
 OTHERS = (CLASSES[3], "juggle", CLASSES[0])  # two of ten, in another order, and a new one
-
-
-@pytest.fixture
-def config(ucla_like, tmp_path):
-    overrides = {
-        "data.path": str(ucla_like.path), "data.frames": 8, "training.epochs": 2, "training.warmup_epochs": 1,
-        "environment.runs_root": str(tmp_path / "runs"),
-    }  # fmt: skip
-    return load_config(dataset="nw_ucla", environment="local", overrides=overrides)
 
 
 def changed(config, **changes):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from last.cli import main
-from last.config import ConfigError, load_config, with_overrides
+from last.config import ConfigError, with_overrides
 from last.data.datasets import load_dataset
 from last.progress import Interrupted, Reporter
 from last.recognizer import build_model, describe, load_model
@@ -22,15 +22,6 @@ CPU = torch.device("cpu")
 QUIET = Reporter(quiet=True)
 CLASSES = load_dataset("nw_ucla").classes
 LAYOUT = load_layout("kinect20")
-
-
-@pytest.fixture
-def config(ucla_like, tmp_path):
-    overrides = {
-        "data.path": str(ucla_like.path), "data.frames": 8, "training.epochs": 2, "training.warmup_epochs": 1,
-        "environment.runs_root": str(tmp_path / "runs"),
-    }  # fmt: skip
-    return load_config(dataset="nw_ucla", environment="local", overrides=overrides)
 
 
 def make_teacher(config, path, classes=CLASSES, layout=LAYOUT, seed=0, **changes):

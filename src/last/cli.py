@@ -1,6 +1,5 @@
 """The command line: parses, calls, prints. Exit codes: 0 done, 1 failed, 2 bad usage."""
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
-from rich.table import Table
 
 from last import __version__
 from last.cli_bench import bench
 from last.cli_compare import compare, doubt, fuse
 from last.cli_data import Positive, assignments, data, network_name, plain_name, reporter
-from last.cli_look import bodies_in_words
+from last.cli_look import bodies_in_words, plain_table, print_json
 from last.cli_models import models
 from last.cli_search import search
 from last.config import Config, ConfigError, load_config, with_overrides
@@ -293,7 +291,7 @@ def predict(
                 for name, probability in best:
                     reporter.answer(f"  {100 * probability:5.1f} %  {name}")
     if json:
-        _print_json(answers)
+        print_json(answers)
     return int(failed)
 
 
@@ -314,7 +312,8 @@ def _named(config: Config, way: str, settings: Settings) -> dict[str, Any]:
 
 def _print_evaluation(run: Run, evaluation: "Evaluation", results: Path | None) -> None:
     result = evaluation.result
-    table = _table("model", "parameters", "test part", "clips", "top-1", "top-5", "mean class")
+    columns = ("model", "parameters", "test part", "clips", "top-1", "top-5", "mean class")
+    table = plain_table(*columns, words=("model", "test part"))
     table.add_row(
         result["model"],
         f"{result['parameters']:,}",
@@ -335,18 +334,6 @@ def _print_evaluation(run: Run, evaluation: "Evaluation", results: Path | None) 
     reporter.answer(f"{origin}; report: {evaluation.report}")
     if results is not None:
         reporter.answer(f"result: {run.copy_result(evaluation.result_file, results)}")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        numeric = column in {"parameters", "clips", "top-1", "top-5", "mean class"}
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    return table
-
-
-def _print_json(content: Any) -> None:
-    sys.stdout.write(json.dumps(content, indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,21 +2,54 @@
 
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
-from rich.table import Table
 
 from last.cli_data import Positive, assignments, network_name, plain_name, reporter
-from last.cli_look import bodies_in_words
+from last.cli_look import bodies_in_words, plain_table, print_json
 from last.files import write_text
 
 bench = App(name="bench", help="Compare networks on the same clips and the same machine.")
 
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Making:
+    """How the runs of a grid are made: what all of them have in common, and how many go at a time."""
+
+    env: Annotated[str | None, Parameter(help="Machine: local, kaggle or gcp; detected where not given.")] = None
+    epochs: Annotated[Positive | None, Parameter(help="Passes over the training clips; else the recipe's own.")] = None
+    set: Annotated[
+        list[str] | None, Parameter(help="Any other setting of all runs, as section.key=value.", negative=())
+    ] = None
+    jobs: Annotated[
+        Positive | None,
+        Parameter(
+            help="Runs at a time, on each GPU where there are some; as many as suit the machine where not given."
+        ),
+    ] = None
+    threads: Annotated[Positive, Parameter(help="Of each run.")] = 1
+    device: Annotated[str, Parameter(help="auto, cpu, cuda (all GPUs) or cuda:N.")] = "auto"
+    engine: Annotated[Literal["processes", "ray"], Parameter(help="Processes of this machine, or a Ray cluster.")] = (
+        "processes"
+    )
+
+    def overrides(self) -> dict[str, str]:
+        """The settings that were given, by section.key.
+
+        Raises:
+            ConfigError: ``--set`` without a value.
+        """
+        epochs = {} if self.epochs is None else {"training.epochs": str(self.epochs)}
+        return assignments(self.set or []) | epochs
+
+
+AS_USUAL = Making()
 Names = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())]
 
 
@@ -28,13 +61,7 @@ def accuracy(
     recipes: Names = None,
     seeds: Positive = 1,
     protocol: str | None = None,
-    env: str | None = None,
-    epochs: Positive | None = None,
-    set: Annotated[list[str] | None, Parameter(negative=())] = None,
-    jobs: Positive | None = None,
-    threads: Positive = 1,
-    device: str = "auto",
-    engine: Literal["processes", "ray"] = "processes",
+    making: Making = AS_USUAL,
     results: Path = Path("results"),
     pictures: Path | None = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
@@ -50,13 +77,6 @@ def accuracy(
         recipes: ours (the data set's), authors (the network's), or any by name; both where not given.
         seeds: how many, from 0.
         protocol: the data set's own where not given, and all folds where it is one of them.
-        env: machine: local, kaggle or gcp; detected where not given.
-        epochs: passes over the training clips, in place of each recipe's own.
-        set: any other setting of all runs, as section.key=value.
-        jobs: runs at a time, on each GPU where there are some; as many as suit the machine where not given.
-        threads: of each run.
-        device: auto, cpu, cuda (all GPUs) or cuda:N.
-        engine: processes of this machine, or a Ray cluster.
         results: folder that gets a copy of each run's result.json; the scoreboard is made from what is there.
         pictures: folder that gets top-1 against parameters and MACs, drawn from ``results``.
         dry_run: print the command of each run that is to be made, and make none.
@@ -69,8 +89,8 @@ def accuracy(
 
     models = [network_name(name) for name in models or MODELS]
     recipes = [plain_name(name) for name in recipes or (grid.OURS, grid.AUTHORS)]
-    given = assignments(set or []) | ({} if epochs is None else {"training.epochs": str(epochs)})
-    cells = grid.plan([plain_name(name) for name in datasets or DATASETS], models, recipes, seeds, protocol, env, given)
+    chosen = [plain_name(name) for name in datasets or DATASETS]
+    cells = grid.plan(chosen, models, recipes, seeds, protocol, making.env, making.overrides())
     alone = [name for name in models if recipe_of("model", name) is None]
     if grid.AUTHORS in recipes and alone:
         reporter.say(f"no recipe of their authors, so trained by ours alone: {', '.join(alone)}")
@@ -80,9 +100,8 @@ def accuracy(
             reporter.answer(cell.command)
         reporter.say(f"{len(waiting)} of {len(cells)} runs are to be made")
         return 0
-    jobs = jobs or (0 if engine == "ray" else grid.default_jobs(cells, device, threads))
     try:
-        failed = grid.run(cells, jobs, threads, device, engine, results, reporter)
+        failed = grid.run(cells, making.jobs, making.threads, making.device, making.engine, results, reporter)
     finally:  # a grid that was stopped is a table already
         names = {cell.config.data.name for cell in cells}
         found = [board for board in boards(read_records(results)) if board.dataset in names]
@@ -170,15 +189,13 @@ def speed(
         content = {"kind": "speed", "records": records, **provenance.record(command, chosen)}
         write_text(results, dumps(content, indent=1) + "\n")
     if json:
-        sys.stdout.write(dumps(records, indent=1) + "\n")
+        print_json(records)
         return
     reporter.answer(f"{provenance.hardware(chosen)}; layout {layout}, {frames} frames, {bodies_in_words(bodies)}")
     compared = ratios(speeds, reference)
-    columns = ["model", "runtime", "phase", "batch", "threads", "ms a call", "spread", "clips/s", "peak MB"]
-    columns += ["ratio"] * any(compared)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="left" if column in columns[:3] else "right", overflow="fold")
+    words = ("model", "runtime", "phase")
+    columns = (*words, "batch", "threads", "ms a call", "spread", "clips/s", "peak MB", *["ratio"] * any(compared))
+    table = plain_table(*columns, words=words)
     for row, ratio in zip(speeds, compared, strict=True):
         numbers = [f"{row.ms_median:,.2f}", f"{row.ms_spread:,.2f}" if row.ms_spread else "-"]
         numbers += [f"{row.clips_per_second:,.1f}", "-" if row.peak_mb is None else f"{row.peak_mb:,.0f}"]

@@ -1,5 +1,7 @@
 """The commands of `last data` that look at clips."""
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +21,19 @@ DatasetOption = Annotated[
 ]
 FormatOption = Annotated[str | None, Parameter(name="--format", help="Their format, where name and content mislead.")]
 LayoutOption = Annotated[str | None, Parameter(name="--layout", help="Their layout: a built-in one, or a path.")]
+
+
+def plain_table(*columns: str, words: Sequence[str]) -> Table:
+    """An empty table without lines, of these columns; those of ``words`` are flush left, all others right."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, justify="left" if column in words else "right", overflow="fold")
+    return shown
+
+
+def print_json(content: object) -> None:
+    """Print for programs, on standard output."""
+    sys.stdout.write(json.dumps(content, indent=1) + "\n")
 
 
 def formats_of(

@@ -2,14 +2,12 @@
 
 import sys
 from dataclasses import asdict
-from json import dumps
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from last.cli_data import Positive, network_name, reporter
-from last.cli_look import bodies_in_words
+from last.cli_look import bodies_in_words, plain_table, print_json
 
 Flag = Annotated[bool, Parameter(negative=())]
 
@@ -48,13 +46,13 @@ def models(
     with reporter.bar("counting", len(chosen)) as advance:
         rows = costs(chosen, classes, layout, frames, bodies, advance)
     if json:
-        _print_json([row.to_dict() for row in rows])
+        print_json([row.to_dict() for row in rows])
         return
     if table:
         sys.stdout.write(markdown(rows))
         return
     reporter.answer(f"{classes} classes, layout {layout}, {frames} frames, {bodies_in_words(bodies)}")
-    shown = _table("model", "alias", right=("parameters", "MACs", "a second of input"))
+    shown = plain_table("model", "alias", "parameters", "MACs", "a second of input", words=("model", "alias"))
     for row in rows:
         macs = (f"{number / 1e6:,.1f} M" for number in (row.macs.all, row.macs.per_second))
         shown.add_row(row.model, row.alias, f"{row.parameters:,}", *macs)
@@ -67,9 +65,10 @@ def _list_pretrained(networks: list[str], json: bool) -> None:
 
     found = [known for known in list_pretrained() if known.model in networks]
     if json:
-        _print_json([{"name": known.name, "file": str(known.weights), **asdict(known)} for known in found])
+        print_json([{"name": known.name, "file": str(known.weights), **asdict(known)} for known in found])
         return
-    shown = _table("name", "data set", "protocol", right=("parameters", "top-1", "top-1 of all seeds", "seeds", "KB"))
+    words = ("name", "data set", "protocol")
+    shown = plain_table(*words, "parameters", "top-1", "top-1 of all seeds", "seeds", "KB", words=words)
     for known in found:
         scores = list(known.top1_by_seed.values())
         of_all = spread(scores) + (f" ({len(known.tested_by)} folds)" if len(known.tested_by) > 1 else "")
@@ -77,14 +76,3 @@ def _list_pretrained(networks: list[str], json: bool) -> None:
         figures = (f"{known.parameters:,}", f"{known.top1:.1f}", of_all, str(len(scores)), size)
         shown.add_row(known.name, known.dataset, known.protocol, *figures)
     reporter.answer(shown)
-
-
-def _table(*left: str, right: tuple[str, ...]) -> Table:
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (*left, *right):
-        shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return shown
-
-
-def _print_json(content: object) -> None:
-    sys.stdout.write(dumps(content, indent=1) + "\n")

@@ -2,14 +2,16 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
-from rich.table import Table
 
-from last.cli_data import Positive, assignments, network_name, plain_name, reporter
+from last.cli_bench import AS_USUAL, Making
+from last.cli_data import Positive, network_name, plain_name, reporter
+from last.cli_look import plain_table
 
 
 def search(
@@ -22,13 +24,7 @@ def search(
     protocol: str | None = None,
     parts: Annotated[int, Parameter(validator=Number(gte=2))] = 4,
     seeds: Positive = 1,
-    epochs: Positive | None = None,
-    env: str | None = None,
-    set: Annotated[list[str] | None, Parameter(negative=())] = None,
-    jobs: Positive | None = None,
-    threads: Positive = 1,
-    device: str = "auto",
-    engine: Literal["processes", "ray"] = "processes",
+    making: Making = AS_USUAL,
     results: Path = Path("results"),
     write: Path | None = None,
 ) -> None:
@@ -46,23 +42,16 @@ def search(
         protocol: whose training clips are parted; the data set's own where not given.
         parts: how many; by subjects, cameras or setups where the protocol keeps these apart.
         seeds: of each trial, from 0.
-        epochs: passes over the training clips, in place of the recipe's own.
-        env: machine: local, kaggle or gcp; detected where not given.
-        set: any other setting of all trials, as section.key=value.
-        jobs: runs at a time; as many as suit the machine where not given.
-        threads: of each run.
-        device: auto, cpu, cuda (all GPUs) or cuda:N.
-        engine: processes of this machine, or a Ray cluster.
         results: folder that gets the log.
         write: file that gets the recipe that was found, such as configs/training/mine.yaml.
     """
     from last.bench.search import Plan, Search, read_space, require_own_log, score, settle, write_log, write_recipe
     from last.config import ConfigError, is_file, load_config, recipe_of
+    from last.run import result_name
 
     if write is not None and not is_file(str(write)):
         raise ConfigError(f"--write {write} does not end in .yaml, by which 'last train --recipe' knows a file; add it")
-    dataset, axes = plain_name(dataset), read_space(space)
-    given = assignments(set or []) | ({} if epochs is None else {"training.epochs": str(epochs)})
+    dataset, axes, given = plain_name(dataset), read_space(space), making.overrides()
     plan = Plan(
         dataset,
         network_name(model),
@@ -71,24 +60,28 @@ def search(
         parts,
         seeds,
         given,
-        env,
+        making.env,
     )
     for alternative in (alternative for axis in axes.values() for alternative in axis):
         plan.config(alternative)  # a slip in the last axis shows before the first training
     config = plan.config()
-    log = results / f"{config.data.name}.{plan.protocol}.{config.model.name}.{config.training.recipe}.search.json"
+    log = results / f"{result_name(config)}.search.json"
     require_own_log(log, plan)
     command = shlex.join(["last", *sys.argv[1:]])
-    found = Search()
-    for found in settle(axes, lambda trials: score(plan, trials, jobs, threads, device, engine, reporter)):
-        write_log(log, plan, found, command, device)
-        if found.steps:
-            axis, taken = found.steps[-1]
-            settled = ", ".join(f"{key}={value}" for key, value in taken.items()) or "none is better, so all stays"
-            reporter.say(f"{axis}: {settled}; top-1 on held-out clips {found.chosen.top1:.1f}")
-    table = Table("settings", "top-1", "lead", "error", *(f"part {i}" for i in range(1, parts + 1)), box=None)
+
+    def keep(search: Search) -> None:
+        write_log(log, plan, search, command, making.device)
+        if search.steps:
+            axis, taken = search.steps[-1]
+            settled = _in_words(taken) or "none is better, so all stays"
+            reporter.say(f"{axis}: {settled}; top-1 on held-out clips {search.chosen.top1:.1f}")
+
+    how = (making.jobs, making.threads, making.device, making.engine, reporter)
+    found = settle(axes, lambda trials: score(plan, trials, *how), keep)
+    shares = (f"part {i}" for i in range(1, parts + 1))
+    table = plain_table("settings", "top-1", "lead", "error", *shares, words=("settings",))
     for trial in sorted(found.trials, key=lambda trial: -trial.top1):
-        what = ", ".join(f"{key}={value}" for key, value in trial.settings.items()) or "as the recipe has it"
+        what = _in_words(trial.settings) or "as the recipe has it"
         if trial.fault:
             table.add_row(what, trial.fault)
             continue
@@ -99,3 +92,7 @@ def search(
     if write is not None:
         write_recipe(write, plan, found, log)
         reporter.answer(f"recipe: {write}; its score on the test part is that of 'last train --recipe {write}'")
+
+
+def _in_words(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())

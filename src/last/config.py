@@ -64,7 +64,7 @@ class DataConfig:
     origin: Literal["first_frame", "each_frame", "stored"] = "first_frame"
     missing: Literal["interpolate", "mask"] = "interpolate"  # what the network sees where a joint was not seen
     test_crops: int = 1
-    test_span: float | None = None  # share of a clip in each crop; None: 1 for one crop, 0.9 for several
+    test_span: float | None = None  # share of a clip in each crop; None: as share_of_crop says
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,11 @@ _SECTIONS: dict[str, type[Any]] = {
     "training": TrainingConfig,
     "environment": EnvironmentConfig,
 }
+
+
+def share_of_crop(span: float | None, crops: int) -> float:
+    """Share of a clip in each of so many test-time crops, where ``data.test_span`` is ``span``."""
+    return span or (1.0 if crops == 1 else 0.9)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

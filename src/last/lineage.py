@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from last.config import Config
 from last.recognizer import Recognizer, weights_file
 from last.run import RunError, read_record
 
@@ -33,6 +34,12 @@ def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
         "protocol": config.data.protocol,
         **({"top1": read_record(result)["top1"]} if scored else {}),
     }
+
+
+def may_have_seen_tests(trained: Config, config: Config) -> bool:
+    """Whether test clips of ``config`` may have trained a network of ``trained``: another protocol parts them anew."""
+    then, now = trained.data, config.data
+    return then.name == now.name and then.protocol != now.protocol
 
 
 def in_words(record: Mapping[str, Any]) -> str:

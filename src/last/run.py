@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import yaml
 
-from last.config import Config, from_dict, read_yaml, with_overrides
+from last.config import Config, from_dict, read_yaml, share_of_crop, with_overrides
 from last.files import write_text
 
 Weights = Literal["last", "best", "unaveraged"]
@@ -228,12 +228,17 @@ def read_record(path: Path) -> dict[str, Any]:
     return content
 
 
+def span_of(result: Mapping[str, Any]) -> float | None:
+    """The span that a result was scored with; before results told, it was that of the settings, or none."""
+    return result.get("span", result["config"]["data"].get("test_span"))
+
+
 def scored_on(result: Mapping[str, Any]) -> str:
     """What of each test clip a result is of, in words."""
-    crops, span = result["crops"], result.get("span", result["config"]["data"].get("test_span"))
-    if crops == 1:
-        return "whole clips" if span in (None, 1) else f"the middle {span:.0%} of each clip"
-    return f"{crops} crops of each clip, {span or 0.9:.0%} long"
+    crops, share = result["crops"], share_of_crop(span_of(result), result["crops"])
+    if crops > 1:
+        return f"{crops} crops of each clip, {share:.0%} long"
+    return "whole clips" if share == 1 else f"the middle {share:.0%} of each clip"
 
 
 def settings_of(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,5 +246,5 @@ def settings_of(result: Mapping[str, Any]) -> dict[str, Any]:
     config = from_dict(result["config"], "a result").to_dict()  # with a default for each setting that is newer
     training = {key: value for key, value in config["training"].items() if key != "seed"}
     data = {key: value for key, value in config["data"].items() if key != "path"}
-    scored = {"weights": result["weights"], "crops": result["crops"], "span": result.get("span", data["test_span"])}
+    scored = {"weights": result["weights"], "crops": result["crops"], "span": span_of(result)}
     return {"model": config["model"], "data": data, "training": training, **scored}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from last.config import Config, ConfigError
-from last.lineage import in_words, record_of
+from last.lineage import in_words, may_have_seen_tests, record_of
 from last.models import Network
 from last.recognizer import Recognizer, build_model
 from last.skeleton import Layout
@@ -88,7 +88,7 @@ def start(config: Config, network: Network, classes: Sequence[str], layout: Layo
 
 def _require_fit(path: Path, trained: Recognizer, config: Config, layout: Layout) -> None:
     then, data = trained.config.data, config.data
-    if then.name == data.name and then.protocol != data.protocol:
+    if may_have_seen_tests(trained.config, config):
         raise ConfigError(
             f"the start {path} was trained on {then.name} by the protocol {then.protocol}, whose training clips may be "
             f"test clips of {data.protocol}; start from a network of {data.protocol} or of another data set"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from last.config import Config, ConfigError
-from last.lineage import record_of
+from last.lineage import may_have_seen_tests, record_of
 from last.recognizer import Recognizer
 from last.skeleton import Layout
 from last.training.distill import LABEL_WEIGHTS, Distillation
@@ -78,8 +78,7 @@ def _require_same_clips(
 ) -> None:
     own, other = _shared_settings(config), _shared_settings(recognizer.config)
     differences = [f"{key} {other[key]}, the student's {value}" for key, value in own.items() if other[key] != value]
-    if config.data.name == recognizer.config.data.name and config.data.protocol != recognizer.config.data.protocol:
-        # Test clips of one protocol are training clips of another.
+    if may_have_seen_tests(recognizer.config, config):
         differences.append(f"data.protocol {recognizer.config.data.protocol}, the student's {config.data.protocol}")
     if differences:
         raise ConfigError(

@@ -33,7 +33,7 @@ def measured(points):
 
 def test_each_axis_builds_upon_the_best_of_those_before_it():
     measure, asked = measured({(): 50, (0.5,): 60, (1.0,): 58, (0.5, 0.2): 70})
-    *_, search = settle(SPACE, measure)
+    search = settle(SPACE, measure)
     assert asked == [[()], [(0.5,), (1.0,)], [(0.5, 0.2)]]
     assert search.chosen.settings == {"training.mix": 0.5, "training.lr": 0.2}
     assert search.steps == [("mixing", {"training.mix": 0.5}), ("rate", {"training.lr": 0.2})]
@@ -46,7 +46,7 @@ def test_a_lead_within_its_standard_error_is_not_taken():
     assert trial({}, 51).lead(base) == pytest.approx((1, 1), abs=1e-9)
     assert trial({}, 52).beats(base) and not trial({}, 50).beats(base) and not trial({}, 40).beats(base)
     measure, asked = measured({(): 50, (0.5,): 50, (1.0,): 49, (0.2,): 50})
-    *_, search = settle(SPACE, measure)
+    search = settle(SPACE, measure)
     assert asked[-1] == [(0.2,)] and search.chosen.settings == {} and search.steps == [("mixing", {}), ("rate", {})]
 
 
@@ -55,10 +55,10 @@ def test_a_trial_that_failed_is_kept_and_never_chosen():
         return [Trial(s, fault="the loss is not finite") if s.get("training.mix") == 0.5 else trial(s, 50)
                 for s in several]  # fmt: skip
 
-    *_, search = settle(SPACE, measure)
+    search = settle(SPACE, measure)
     assert [t.fault for t in search.trials] == [None, "the loss is not finite", None, None]
     with pytest.raises(RuntimeError, match="begins with cannot be scored: gone"):
-        list(settle(SPACE, lambda several: [Trial(s, fault="gone") for s in several]))
+        settle(SPACE, lambda several: [Trial(s, fault="gone") for s in several])
 
 
 @pytest.mark.parametrize("text", ["mixing: 3", "mixing: []", "mixing: [3]", "mixing: [{}]", "mixing: [{1: 2}]"])
@@ -92,7 +92,7 @@ def test_a_trial_is_scored_on_the_training_clips_alone(plan, ucla_like, tmp_path
 
 def test_the_log_keeps_all_trials_and_the_recipe_gives_what_was_chosen(plan, tmp_path):
     measure, _ = measured({(): 50, (0.5,): 60, (1.0,): 58, (0.5, 0.2): 70})
-    *_, search = settle(SPACE, measure)
+    search = settle(SPACE, measure)
     log, recipe = tmp_path / "a.search.json", tmp_path / "found.yaml"
     write_log(log, plan, search, "last search", "cpu")
     content = json.loads(log.read_text())
@@ -130,7 +130,7 @@ def test_a_recipe_also_says_what_all_trials_had(plan, tmp_path):
     mine.write_text("data: {name: mine, protocol: xview, frames: 32}")
     # 64 frames are the built-in default, and not what the data set says.
     plan = replace(plan, dataset=str(mine), overrides={"data.frames": 64, "model.dropout": 0.1})
-    *_, search = settle({}, measured({(): 50})[0])
+    search = settle({}, measured({(): 50})[0])
     write_recipe(recipe, plan, search, tmp_path / "a.search.json")
     made = load_config("last_e_nano", str(mine), str(recipe))
     assert made.data.frames == 64 and made.model == plan.config().model and made.model.dropout == 0.1

@@ -186,7 +186,7 @@ def _sizes(cells: Sequence[Cell]) -> Iterator[int]:
 
 def run(
     cells: Sequence[Cell],
-    jobs: int,
+    jobs: int | None,
     threads: int,
     device: str,
     engine: engines.Engine,
@@ -199,7 +199,8 @@ def run(
 
     Args:
         cells: the runs.
-        jobs: how many at a time, on each GPU where there are some; 0 with Ray: as many as the cluster has cores.
+        jobs: how many at a time, on each GPU where there are some; None takes as many as suit the machine, and with Ray
+            as many as the cluster has cores.
         threads: of each.
         device: ``auto``, ``cpu``, ``cuda`` (all GPUs, in turn) or ``cuda:N``.
         engine: processes of this machine, in whose place threads share its GPUs, or a Ray cluster that sees the same
@@ -228,6 +229,8 @@ def run(
     total = len(waiting)
     done = len(cells) - total - len(failed)
     refused = f", {len(failed)} refused" if failed else ""
+    if jobs is None:
+        jobs = 0 if engine == "ray" else default_jobs(cells, device, threads)
     if engine == "processes" and (gpus := _gpus(device)):
         # Threads share a GPU's context, and so fill each other's gaps, as processes cannot.
         engine, jobs = "threads", jobs * gpus

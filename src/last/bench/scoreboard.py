@@ -15,6 +15,7 @@ from last.config import ConfigError, ModelConfig, from_dict, load_config
 from last.data.datasets import load_dataset
 from last.models import settings_of as network_settings
 from last.models.cost import count_macs
+from last.run import span_of
 
 Verdict = Literal["wins", "loses", "no difference shown", "one seed", "not measured"]
 
@@ -179,8 +180,7 @@ def _incomparable(*both: Entry) -> str:
 def as_stated(record: Record) -> bool:
     """Whether an accuracy is that of the last epoch, of the crops and spans that the recipe says."""
     data = record["config"]["data"]
-    span = data.get("test_span")
-    return (record["weights"], record["crops"], record.get("span", span)) == ("last", data["test_crops"], span)
+    return (record["weights"], record["crops"], span_of(record)) == ("last", data["test_crops"], data.get("test_span"))
 
 
 def _protocol(board: Board) -> str:

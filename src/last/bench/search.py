@@ -6,7 +6,7 @@ is taken if it is better by more than one standard error. Shapes: N held-out cli
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,8 @@ class Search:
         steps: for each settled axis its name, and the settings that were taken from it, none where none was better.
     """
 
-    trials: list[Trial] = field(default_factory=list)
-    chosen: Trial = field(default_factory=lambda: Trial({}, fault="not tried"))
+    trials: list[Trial]
+    chosen: Trial
     steps: list[tuple[str, Settings]] = field(default_factory=list)
 
 
@@ -102,15 +102,17 @@ def _has_settings(alternative: Any) -> bool:
     return isinstance(alternative, dict) and bool(alternative) and all(isinstance(key, str) for key in alternative)
 
 
-def settle(space: Space, measure: Callable[[Sequence[Settings]], Sequence[Trial]]) -> Iterator[Search]:
+def settle(
+    space: Space,
+    measure: Callable[[Sequence[Settings]], Sequence[Trial]],
+    on_scored: Callable[[Search], None] = lambda search: None,
+) -> Search:
     """Go through the axes of a space in its order.
 
     Args:
         space: the axes.
         measure: scores recipes, given the settings of each.
-
-    Yields:
-        The search after the first trial, which changes nothing, and after each axis.
+        on_scored: given the search after the first trial, which changes nothing, and after each axis.
 
     Raises:
         RuntimeError: the first trial cannot be scored.
@@ -119,16 +121,17 @@ def settle(space: Space, measure: Callable[[Sequence[Settings]], Sequence[Trial]
     if first.fault:
         raise RuntimeError(f"the recipe that the search begins with cannot be scored: {first.fault}")
     search = Search([first], first)
-    yield search
+    on_scored(search)
     for axis, alternatives in space.items():
         before = search.chosen
         tried = measure([{**before.settings, **alternative} for alternative in alternatives])
         search.trials.extend(tried)
-        best = max(tried, key=lambda trial: trial.top1)
+        best, alternative = max(zip(tried, alternatives, strict=True), key=lambda pair: pair[0].top1)
         taken = best.beats(before)
         search.chosen = best if taken else before
-        search.steps.append((axis, alternatives[list(tried).index(best)] if taken else {}))
-        yield search
+        search.steps.append((axis, alternative if taken else {}))
+        on_scored(search)
+    return search
 
 
 @dataclass(frozen=True)
@@ -191,9 +194,9 @@ def score(
     Args:
         plan: of the search.
         several: the settings of each trial.
-        jobs: runs at a time; None takes as many as suit the machine.
-        threads: of each run.
-        device: as for :func:`last.bench.grid.run`.
+        jobs: as for :func:`last.bench.grid.run`.
+        threads: likewise.
+        device: likewise.
         engine: likewise.
         reporter: says what happens.
 
@@ -204,7 +207,6 @@ def score(
     trials = [plan.cells(settings) for settings in several]
     cells = [cell for made in trials for cell in made]
     folder = cells[0].folder.parent / "search"
-    jobs = jobs or (0 if engine == "ray" else grid.default_jobs(cells, device, threads))
     failed = grid.run(cells, jobs, threads, device, engine, folder, reporter)
     return [_trial(settings, made, folder, failed) for settings, made in zip(several, trials, strict=True)]
 
@@ -247,7 +249,7 @@ def write_log(path: Path, plan: Plan, search: Search, command: str, device: str)
     Raises:
         WriteError: the file cannot be written.
     """
-    first = search.trials[0]
+    first, config = search.trials[0], plan.config()
     rows = []
     for trial in search.trials:
         row: dict[str, Any] = {"settings": dict(trial.settings)}
@@ -260,10 +262,10 @@ def write_log(path: Path, plan: Plan, search: Search, command: str, device: str)
         rows.append(row)
     content = {
         "kind": "search",
-        "dataset": plan.config().data.name,
+        "dataset": config.data.name,
         "protocol": plan.protocol,
-        "model": plan.config().model.name,
-        "recipe": plan.config().training.recipe,
+        "model": config.model.name,
+        "recipe": config.training.recipe,
         "parts": plan.parts,
         "seeds": plan.seeds,
         "held_out_clips": len(first.correct),
@@ -271,7 +273,7 @@ def write_log(path: Path, plan: Plan, search: Search, command: str, device: str)
         "steps": [{"axis": axis, "taken": dict(taken)} for axis, taken in search.steps],
         "chosen": dict(search.chosen.settings),
         "trials": rows,
-        "config": plan.config().to_dict(),
+        "config": config.to_dict(),
         **provenance.record(command, choose_device(device)),
     }
     write_text(path, json.dumps(content, indent=1) + "\n")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from last.config import ConfigError, DataConfig, ModelConfig
+from last.config import ConfigError, DataConfig, ModelConfig, share_of_crop
 from last.constants import constant
 from last.data.augment import Augmentation, augment, hidden
 from last.data.clip import Clip
@@ -273,7 +273,7 @@ class Pipeline:
         if self.sampling == "pad":
             return self._streams(clips, index, self._first_frames(clips.frames[index]), None)
         last = (clips.frames[index] - 1).float().unsqueeze(1)
-        length = last * (self.test_span or (1.0 if crops == 1 else 0.9))
+        length = last * share_of_crop(self.test_span, crops)
         start = (last - length) * (crop / (crops - 1) if crops > 1 else 0.5)
         times = start + torch.linspace(0, 1, self.frames, device=last.device) * length
         return self._streams(clips, index, times, None)
