@@ -27,12 +27,12 @@ def accelerate(model: nn.Module, device: torch.device, mode: KernelMode = "auto"
         ConfigError: there are none here, and the mode is ``fused``.
     """
     kernels: Kernels | None = None
+    branched = device.type == "cuda" and is_branched(model)
     note = "PyTorch's layers"
     if mode != "plain":
         fault = _fault(device) if isinstance(model, LastE) else f"{type(model).__name__} has none"
-        branched = is_branched(model)
         if branched and mode == "fused":
-            fault = "blocks that train as branches have none"
+            fault = "blocks that train as branches have none on a GPU"
         if isinstance(model, LastE) and fault is None:
             kernels, note = _kernels(model, device)
             note += " but for blocks, which train as branches" if branched else ""
@@ -43,7 +43,7 @@ def accelerate(model: nn.Module, device: torch.device, mode: KernelMode = "auto"
             note = f"PyTorch's layers{slower}; no kernels: {fault}"
     for layer in model.modules():
         if isinstance(layer, LightGCNBlock | StreamFusion):
-            layer.kernels = None if is_branched(layer) else kernels
+            layer.kernels = None if branched and isinstance(layer, LightGCNBlock) else kernels
     return note
 
 

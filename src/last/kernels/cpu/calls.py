@@ -78,6 +78,17 @@ class TemporalCall(Call):
     ]
 
 
+class TapMomentsCall(Call):
+    """Of tap_moments.cpp."""
+
+    _fields_ = [
+        *_fields(_WHOLE, "threads clips channels joints frames stride"),
+        ("dilation", _WHOLE * 2),
+        ("before", NormFields * 2),
+        *_fields(_POINTER, "x pivot means covariance gradient dx dscale doffset"),
+    ]
+
+
 class FusionCall(Call):
     """Of fusion.cpp."""
 

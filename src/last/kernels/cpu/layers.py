@@ -5,7 +5,7 @@ layers; in memory the frames of a joint are neighbours, as of a transposed (N, C
 """
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,16 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from last.kernels.cpu.calls import FusionCall, GateCall, GraphNormCall, NormFields, TemporalCall, norm_fields
+from last.kernels.cpu.calls import (
+    FusionCall,
+    GateCall,
+    GraphNormCall,
+    NormFields,
+    TapMomentsCall,
+    TemporalCall,
+    norm_fields,
+)
+from last.models.layers.temporal_conv import KERNEL
 
 
 def _frames_last(x: Tensor) -> Tensor:
@@ -52,6 +61,25 @@ class Edges:
         target, source = graph.abs().sum(0).t().nonzero(as_tuple=True)
         joints = torch.arange(graph.shape[1] + 1)
         return cls(source.int(), torch.searchsorted(target, joints, out_int32=True), graph[:, source, target])
+
+
+@dataclass(frozen=True)
+class SeparableTCN:
+    """A :func:`~last.models.layers.temporal_conv.separable_tcn`, but for its kernel.
+
+    Attributes:
+        before: its first BatchNorm.
+        stride: of the depthwise convolution.
+        dilation: of the same.
+        weight: of the 1x1 convolution, (C, C).
+        after: its last BatchNorm.
+    """
+
+    before: Any
+    stride: int
+    dilation: int
+    weight: Tensor
+    after: Any
 
 
 class _GraphNorm(Function):
@@ -129,12 +157,12 @@ class _Gate(Function):
 
 class _Temporal(Function):
     @staticmethod
-    def forward(ctx, x, residual, p, seed, branches, *parameters):
+    def forward(ctx, x, residual, p, seed, halves, *parameters):
         x, residual = _frames_last(x), _frames_last(residual)
-        out = x.new_empty(*x.shape[:3], _strided(x.shape[3], branches[0][2].stride[0]))
-        y = torch.empty_like(out) if branches[0].training else None
+        out = x.new_empty(*x.shape[:3], _strided(x.shape[3], halves[0].stride))
+        y = torch.empty_like(out) if halves[0].after.training else None
         statistics = x.new_empty(4, 2, x.shape[1] // 2)
-        ctx.rest = p, seed, branches
+        ctx.rest = p, seed, halves
         ctx.save_for_backward(x, y, out, statistics, *parameters)
         _Temporal.call(ctx.rest, x, statistics, parameters).run("temporal_forward", residual=residual, y=y, out=out)
         return out.transpose(2, 3)
@@ -156,16 +184,55 @@ class _Temporal(Function):
 
     @staticmethod
     def call(rest, x, statistics, parameters) -> TemporalCall:
-        p, seed, branches = rest
+        p, seed, halves = rest
         clips, channels, joints, frames = x.shape
         call = TemporalCall(clips, channels=channels, joints=joints, frames=frames, p=p, seed=seed, x=x)
-        call.give(stride=branches[0][2].stride[0], training=branches[0].training)
-        for half, (before, _, depthwise, _, after) in enumerate(branches):
-            scale_before, offset_before, kernel, weight, scale, offset = parameters[6 * half : 6 * half + 6]
-            call.dilation[half] = depthwise.dilation[0]
-            call.kernel[half], call.weight[half] = kernel.data_ptr(), weight.data_ptr()
-            call.before[half] = norm_fields(before, scale_before, offset_before, statistics, 2 * half)
-            call.after[half] = norm_fields(after, scale, offset, statistics, 2 * half + 1)
+        call.give(stride=halves[0].stride, training=halves[0].after.training)
+        for h, half in enumerate(halves):
+            scale_before, offset_before, kernel, weight, scale, offset = parameters[6 * h : 6 * h + 6]
+            call.dilation[h] = half.dilation
+            call.kernel[h], call.weight[h] = kernel.data_ptr(), weight.data_ptr()
+            call.before[h] = norm_fields(half.before, scale_before, offset_before, statistics, 2 * h)
+            call.after[h] = norm_fields(half.after, scale, offset, statistics, 2 * h + 1)
+        return call
+
+
+class _TapMoments(Function):
+    @staticmethod
+    def forward(ctx, x, halves, *of_norms):
+        x = _frames_last(x)
+        channels = x.shape[1]
+        statistics, pivot = x.new_empty(2, 2, channels // 2), torch.cat(of_norms[1::2]).relu()
+        means = x.new_empty(channels, KERNEL, dtype=torch.double)
+        covariance = x.new_empty(channels, KERNEL, KERNEL, dtype=torch.double)
+        call = _TapMoments.call(halves, x, statistics, pivot, *of_norms)
+        call.run("tap_moments_forward", means=means, covariance=covariance)
+        ctx.rest = halves
+        ctx.save_for_backward(x, statistics, pivot, means, *of_norms)
+        ctx.mark_non_differentiable(means)
+        return means + pivot[:, None], covariance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, _, gradient):
+        x, statistics, pivot, means, *of_norms = ctx.saved_tensors
+        dx, dscale, doffset = torch.empty_like(x), x.new_empty(2, x.shape[1] // 2), x.new_empty(2, x.shape[1] // 2)
+        count = len(x) * x.shape[2] * _strided(x.shape[3], ctx.rest[0].stride)
+        gradient = (gradient + gradient.transpose(1, 2)) / count  # a product of two taps reaches either by the other
+        gradient = torch.cat([gradient, -gradient @ means[:, :, None]], 2).to(x.dtype)
+        call = _TapMoments.call(ctx.rest, x, statistics, pivot, *of_norms)
+        call.run("tap_moments_backward", gradient=gradient, dx=dx, dscale=dscale, doffset=doffset)
+        return dx.transpose(2, 3), None, dscale[0], doffset[0], dscale[1], doffset[1]
+
+    @staticmethod
+    def call(halves, x, statistics, pivot, *of_norms) -> TapMomentsCall:
+        clips, channels, joints, frames = x.shape
+        call = TapMomentsCall(clips, channels=channels, joints=joints, frames=frames, x=x, pivot=pivot)
+        call.give(stride=halves[0].stride)
+        for h, half in enumerate(halves):
+            call.dilation[h] = half.dilation
+            call.before[h] = norm_fields(half.before, *of_norms[2 * h : 2 * h + 2], statistics, h)
+            call.before[h].momentum = 0.0  # it is the convolution that moves the running statistics
         return call
 
 
@@ -254,13 +321,29 @@ def gate(x: Tensor, of_frames: Tensor, of_joints: Tensor, alpha: Tensor) -> Tens
     return _Gate.apply(x, of_frames, of_joints, alpha)
 
 
-def temporal(x: Tensor, residual: Tensor, branches: Any, p: float) -> Tensor:
+def tap_moments(x: Tensor, halves: Sequence[SeparableTCN]) -> tuple[Tensor, Tensor]:
+    """How the frames that the kernels of :func:`temporal` span, their taps, go together behind BatchNorm and ReLU.
+
+    Args:
+        x: (N, C, T, V).
+        halves: as there, in training.
+
+    Returns:
+        Means over clips, results and joints, (C, 9) float64 without a gradient, and covariance, (C, 9, 9) float64.
+    """
+    return _TapMoments.apply(x, halves, *(p for half in halves for p in (half.before.weight, half.before.bias)))
+
+
+def temporal(
+    x: Tensor, residual: Tensor, halves: Sequence[SeparableTCN], kernels: Sequence[Tensor], p: float
+) -> Tensor:
     """Two :func:`~last.models.layers.temporal_conv.separable_tcn`, each on half of the channels; dropout, sum, ReLU.
 
     Args:
         x: (N, C, T, V).
         residual: (N, C, T/stride, V).
-        branches: of equal stride.
+        halves: two of equal stride.
+        kernels: of their depthwise convolutions, each (C / 2, 9).
         p: of dropout.
 
     Returns:
@@ -268,14 +351,13 @@ def temporal(x: Tensor, residual: Tensor, branches: Any, p: float) -> Tensor:
     """
     seed = 0
     parameters: list[Tensor] = []
-    for before, _, depthwise, pointwise, after in branches:
-        parameters += before.weight, before.bias, depthwise.weight.flatten(1), pointwise.weight.flatten(1)
-        parameters += after.weight, after.bias
-        if after.training:
-            _count([before, after])
-    if p > 0 and branches[0].training:
+    for half, kernel in zip(halves, kernels, strict=True):
+        parameters += half.before.weight, half.before.bias, kernel, half.weight, half.after.weight, half.after.bias
+        if half.after.training:
+            _count([half.before, half.after])
+    if p > 0 and halves[0].after.training:
         seed = int(torch.empty((), dtype=torch.int64).random_())
-    return _Temporal.apply(x, residual, p, seed, branches, *parameters)
+    return _Temporal.apply(x, residual, p, seed, halves, *parameters)
 
 
 def fusion(x: Tensor, norms: Iterable[Any], stem: Any, weights: Tensor) -> Tensor:

@@ -51,21 +51,57 @@ class BranchedConv(nn.Module):
             y = y + norm(conv(x))
         return y
 
+    def one_kernel(self, means: Tensor, covariance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The one convolution that this step amounts to, with a gradient; the running statistics move as by a call.
+
+        BatchNorm's statistics behind a convolution follow from how the frames that its kernel spans go together in the
+        batch: no branch need be computed for them.
+
+        Args:
+            means: over the batch, of each such frame, (C, K) float64.
+            covariance: of the same, (C, K, K) float64.
+            count: results in the batch, of each channel.
+
+        Returns:
+            Its kernel, (C, K), and what it gives too much in each channel, (C,) float64 without a gradient.
+        """
+        kernels = self._kernels().double()
+        mean = kernels @ means[:, :, None]  # (C, B, 1)
+        variance = ((kernels @ covariance) * kernels).sum(2).clamp(min=0)
+        with torch.no_grad():
+            unbiased = variance * count / max(1, count - 1)
+            norms: Any = self.norms
+            for norm, of_mean, of_variance in zip(norms, mean[:, :, 0].t(), unbiased.t(), strict=True):
+                norm.num_batches_tracked += 1
+                norm.running_mean.lerp_(of_mean.to(norm.running_mean), norm.momentum)
+                norm.running_var.lerp_(of_variance.to(norm.running_var), norm.momentum)
+        kernel, surplus = self._sum(kernels, mean[:, :, 0], variance)
+        return kernel.to(norms[0].weight.dtype), surplus.detach()
+
     @torch.no_grad()
     def fold(self) -> tuple[nn.Conv2d, Tensor]:
         """The one convolution of evaluation, and what it gives too much in each channel, (C,) float64."""
-        branches: Any = zip([None, *self.convs], self.norms, strict=True)
         folded: Any = copy.deepcopy(self.convs[-1])
-        kernel = torch.zeros_like(folded.weight, dtype=torch.double)  # (C, 1, longest, 1)
-        surplus = kernel.new_zeros(len(kernel))
-        for conv, norm in branches:
-            weight = kernel.new_ones(len(kernel), 1, 1, 1) if conv is None else conv.weight.double()
-            scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-            margin = (kernel.shape[2] - weight.shape[2]) // 2
-            kernel += scale[:, None, None, None] * F.pad(weight, (0, 0, margin, margin))
-            surplus += scale * norm.running_mean.double()
-        folded.weight.copy_(kernel)
+        norms: Any = self.norms
+        mean = torch.stack([norm.running_mean for norm in norms], 1).double()
+        variance = torch.stack([norm.running_var for norm in norms], 1).double()
+        kernel, surplus = self._sum(self._kernels().double(), mean, variance)
+        folded.weight.copy_(kernel.view_as(folded.weight))
         return folded, surplus
+
+    def _kernels(self) -> Tensor:
+        """Those of the branches, the frames' first, each as long as the longest: (C, B, K)."""
+        convs: Any = self.convs
+        kernels = [conv.weight.flatten(1) for conv in convs]
+        longest = kernels[-1].shape[1]
+        frames = torch.ones_like(kernels[0][:, :1])
+        return torch.stack([F.pad(k, [(longest - k.shape[1]) // 2] * 2) for k in (frames, *kernels)], 1)
+
+    def _sum(self, kernels: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """The branches' sum, (C, K), and what it gives too much, (C,), by statistics (C, B) of their results."""
+        norms: Any = self.norms
+        scale = torch.stack([norm.weight for norm in norms], 1) / (variance + norms[0].eps).sqrt()
+        return (scale[:, :, None] * kernels).sum(1), (scale * mean).sum(1)
 
 
 class WideConv(nn.Module):
@@ -91,8 +127,17 @@ class WideConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) -> (N, Cout, T/stride, V)."""
-        weight = self.narrow.weight.flatten(1) @ self.widen.weight.flatten(1)
-        return F.conv2d(x, weight[:, :, None, None], self.narrow.bias, self.stride)
+        return F.conv2d(x, self.weight, self.bias, self.stride)
+
+    @property
+    def weight(self) -> Tensor:
+        """The product, (Cout, C, 1, 1)."""
+        return (self.narrow.weight.flatten(1) @ self.widen.weight.flatten(1))[:, :, None, None]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """What is added, (Cout,)."""
+        return self.narrow.bias
 
     @torch.no_grad()
     def fold(self) -> nn.Conv2d:

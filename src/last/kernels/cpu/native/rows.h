@@ -7,6 +7,19 @@ namespace last {
 
 constexpr int K = 9;  // frames that the kernel of the convolution spans
 
+// The frames of a stride's two phases in turn (of the one, without a stride), as far as there is room.
+template <int STRIDE>
+inline void store_frames(float* out, int room, Vec even, Vec odd) {
+    if (STRIDE == 1 && room >= LANES) {
+        store(out, even);
+    } else if (STRIDE == 2 && room >= 2 * LANES) {
+        store(out, SHUFFLE(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+        store(out + LANES, SHUFFLE(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+    } else {
+        for (int i = 0; i < std::min(room, LANES * STRIDE); ++i) out[i] = i % STRIDE ? odd[i / STRIDE] : even[i / STRIDE];
+    }
+}
+
 // Rows with room on both sides. With a stride, frames t = stride * i + r lie in one buffer for each r, where the taps of
 // the kernel are shifts again: tap j of the output at t reads row r[j] at t + q[j].
 struct Rows {
@@ -76,17 +89,7 @@ struct Rows {
                     else
                         odd += d;
                 }
-                float* out = dx + v * frames + t * STRIDE;
-                const int room = frames - t * STRIDE;
-                if (STRIDE == 1 && room >= LANES) {
-                    store(out, even);
-                } else if (STRIDE == 2 && room >= 2 * LANES) {
-                    store(out, SHUFFLE(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
-                    store(out + LANES, SHUFFLE(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
-                } else {
-                    for (int i = 0; i < std::min(room, LANES * STRIDE); ++i)
-                        out[i] = i % STRIDE ? odd[i / STRIDE] : even[i / STRIDE];
-                }
+                store_frames<STRIDE>(dx + v * frames + t * STRIDE, frames - t * STRIDE, even, odd);
             }
         }
         for (int j = 0; j < K; ++j) store(dw + j * LANES, acc[j]);

@@ -1,6 +1,6 @@
 // The temporal convolution of a block and its residual sum.
 
-#include "batch_norm.h"
+#include "input_norm.h"
 #include "products.h"
 #include "rows.h"
 
@@ -24,52 +24,44 @@ struct Temporal {
     float *dx, *dresidual, *dkernel, *dweight, *dscale_before, *doffset_before, *dscale, *doffset;
 };
 
-static void normed_relu(const Halves& norm, int c, int size, const float* x, float* z) {
-    const float s = norm.scale(c), b = norm.offset(c);
-    for (int p = 0; p < size; ++p) {
-        const float v = s * x[p] + b;
-        z[p] = v < 0.0f ? 0.0f : v;
-    }
+static NormedInput normed_input(const Temporal& a) {
+    return {a.before, static_cast<int>(a.threads), static_cast<int>(a.clips), static_cast<int>(a.channels),
+            static_cast<int>(a.joints * a.frames), a.x};
 }
 
 // The input of the 1x1 convolution of one clip, (C, P), by way of the rows of each half.
-static void convolved(const Temporal& a, const Halves& norm, const Rows* rows, float* const* spread, const float* x,
-                      float* out) {
-    const int size = a.joints * rows->kept, plane = a.joints * a.frames;
-    float* z = scratch(PLANE, plane);
+static void convolved(const Temporal& a, const NormedInput& input, const Rows* rows, float* const* spread, int n, float* out) {
+    const int half = a.channels / 2, size = a.joints * rows->kept;
+    float* z = scratch(PLANE, input.plane);
     for (int c = 0; c < a.channels; ++c) {
-        const int h = c >= norm.half;
-        normed_relu(norm, c, plane, x + static_cast<size_t>(c) * plane, z);
+        const int h = c >= half;
+        input.relu(n, c, z);
         rows[h].spread(z, spread[h]);
-        rows[h].convolve(a.kernel[h] + c % norm.half * K, spread[h], out + static_cast<size_t>(c) * size);
+        rows[h].convolve(a.kernel[h] + c % half * K, spread[h], out + static_cast<size_t>(c) * size);
     }
 }
 
 void temporal_forward(const Temporal* call) {
     const Temporal& a = *call;
-    const int channels = a.channels, half = channels / 2, plane = a.joints * a.frames;
-    const Halves before{a.before, half}, after{a.after, half};
+    const int channels = a.channels, half = channels / 2;
+    const NormedInput input = normed_input(a);
+    const Halves after{a.after, half};
     const Rows rows[2] = {Rows(a.joints, a.frames, a.stride, a.dilation[0]), Rows(a.joints, a.frames, a.stride, a.dilation[1])};
     const int size = a.joints * rows->kept;
-    const size_t in = static_cast<size_t>(channels) * plane, out = static_cast<size_t>(channels) * size;
+    const size_t out = static_cast<size_t>(channels) * size;
     const std::vector<float> wt[2] = {transposed(a.weight[0], half, half), transposed(a.weight[1], half, half)};
+    if (a.training)
+        input.settle();
+    else
+        input.halves().take_running();
     std::vector<float> means(a.clips * channels), squares(a.clips * channels);
-    if (a.training) {
-        parallel(a.threads, a.clips, [&](int, int begin, int end) {
-            for (size_t i = static_cast<size_t>(begin) * channels; i < static_cast<size_t>(end) * channels; ++i)
-                moments(a.x + i * plane, plane, &means[i], &squares[i]);
-        });
-        before.settle(a.clips, plane, means.data(), squares.data());
-    } else {
-        before.take_running();
-    }
     float* values = a.training ? a.y : a.out;
     parallel(a.threads, a.clips, [&](int, int begin, int end) {
         float* buffer = scratch(MIXED, out);
         float* const spread[2] = {cleared(ROWS, rows[0].phase() * a.stride), cleared(ROWS_TOO, rows[1].phase() * a.stride)};
         for (int n = begin; n < end; ++n) {
             float* y = values + n * out;
-            convolved(a, before, rows, spread, a.x + n * in, buffer);
+            convolved(a, input, rows, spread, n, buffer);
             for (int h = 0; h < 2; ++h) {
                 const size_t at = static_cast<size_t>(h) * half * size;
                 product(half, half, size, wt[h].data(), buffer + at, y + at);
@@ -102,11 +94,12 @@ void temporal_forward(const Temporal* call) {
 
 void temporal_backward(const Temporal* call) {
     const Temporal& a = *call;
-    const int channels = a.channels, half = channels / 2, plane = a.joints * a.frames;
-    const Halves before{a.before, half}, after{a.after, half};
+    const int channels = a.channels, half = channels / 2;
+    const NormedInput input = normed_input(a);
+    const Halves after{a.after, half};
     const Rows rows[2] = {Rows(a.joints, a.frames, a.stride, a.dilation[0]), Rows(a.joints, a.frames, a.stride, a.dilation[1])};
     const int size = a.joints * rows->kept;
-    const size_t in = static_cast<size_t>(channels) * plane, out = static_cast<size_t>(channels) * size;
+    const size_t out = static_cast<size_t>(channels) * size;
     const Dropout dropout(a.p, a.seed);
     std::vector<float> first(a.clips * channels), second(a.clips * channels);
     parallel(a.threads, a.clips, [&](int, int begin, int end) {
@@ -135,11 +128,11 @@ void temporal_backward(const Temporal* call) {
     const float share = 1.0f / (static_cast<float>(a.clips) * size);
     const size_t weights = 2 * static_cast<size_t>(half) * half, lanes = static_cast<size_t>(channels) * K * LANES;
     std::vector<float> dweight(a.threads * weights), dkernel(a.threads * lanes);
+    NormedInputGradient of_input(input, a.dx);
     parallel(a.threads, a.clips, [&](int id, int begin, int end) {
         float *u = scratch(MIXED, out), *dy = scratch(GRADIENT, out), *du = scratch(OF_MIXED, out);
         float* const spread[2] = {cleared(ROWS, rows[0].phase() * a.stride), cleared(ROWS_TOO, rows[1].phase() * a.stride)};
         for (int n = begin; n < end; ++n) {
-            const float* x = a.x + n * in;
             for (int c = 0; c < channels; ++c) {
                 const size_t at = n * out + static_cast<size_t>(c) * size;
                 const float s = after.scale(c), m = after.mean(c);
@@ -151,35 +144,22 @@ void temporal_backward(const Temporal* call) {
                     store(d + p, s * (g * dropout.at(at + p) - mean - (y - m) * slope));
                 }
             }
-            convolved(a, before, rows, spread, x, u);
+            convolved(a, input, rows, spread, n, u);
             for (int h = 0; h < 2; ++h) {
                 const size_t at = static_cast<size_t>(h) * half * size;
                 outer(half, half, size, dy + at, u + at, dweight.data() + id * weights + static_cast<size_t>(h) * half * half);
                 product(half, half, size, a.weight[h], dy + at, du + at);
             }
-            float* z = scratch(PLANE, plane);
+            float* z = scratch(PLANE, input.plane);
             for (int h = 0; h < 2; ++h) {
                 float* gradient = cleared(OF_ROWS, rows[h].phase());
                 for (int c = h * half; c < (h + 1) * half; ++c) {
-                    const size_t at = static_cast<size_t>(c) * plane;
-                    float* dv = a.dx + n * in + at;
-                    normed_relu(before, c, plane, x + at, z);
+                    input.relu(n, c, z);
                     rows[h].spread(z, spread[h]);
                     rows[h].spread_gradient(du + static_cast<size_t>(c) * size, gradient);
-                    rows[h].back(a.kernel[h] + (c - h * half) * K, spread[h], gradient, dv,
+                    rows[h].back(a.kernel[h] + (c - h * half) * K, spread[h], gradient, of_input.at(n, c),
                                  dkernel.data() + id * lanes + static_cast<size_t>(c) * K * LANES);
-                    const float m = before.mean(c);
-                    Vec one = {}, two = {};
-                    for (int p = 0; p < plane; p += LANES) {
-                        const Vec here = load(x + at + p, plane - p);
-                        Vec d = load(dv + p, plane - p);
-                        d = load(z + p) > 0.0f ? d : Vec{};
-                        store(dv + p, d, plane - p);
-                        one += d;
-                        two += d * (here - m);
-                    }
-                    first[n * channels + c] = sum(one);
-                    second[n * channels + c] = sum(two) * before.inverse(c);
+                    of_input.relu(n, c, z);
                 }
             }
         }
@@ -188,21 +168,7 @@ void temporal_backward(const Temporal* call) {
     std::vector<float> total(lanes);
     add_parts(dkernel, lanes, total.data());
     for (int i = 0; i < channels * K; ++i) a.dkernel[i] = sum(load(&total[static_cast<size_t>(i) * LANES]));
-
-    reduce(a.clips, channels, first.data(), a.doffset_before);
-    reduce(a.clips, channels, second.data(), a.dscale_before);
-    const float of_input = 1.0f / (static_cast<float>(a.clips) * plane);
-    parallel(a.threads, a.clips, [&](int, int begin, int end) {
-        for (int n = begin; n < end; ++n)
-            for (int c = 0; c < channels; ++c) {
-                const float s = before.scale(c), m = before.mean(c);
-                const float mean = a.doffset_before[c] * of_input;
-                const float slope = a.dscale_before[c] * of_input * before.inverse(c);
-                const float* x = a.x + n * in + static_cast<size_t>(c) * plane;
-                float* d = a.dx + n * in + static_cast<size_t>(c) * plane;
-                for (int p = 0; p < plane; ++p) d[p] = s * (d[p] - mean - (x[p] - m) * slope);
-            }
-    });
+    of_input.norm(a.dscale_before, a.doffset_before);
 }
 
 }  // extern "C"
