@@ -2,8 +2,8 @@
 
 Each step is that of `last train`, augmentation included. All cases take turns in one process, so that a ratio holds on
 a busy machine too. Parts: the ways to run a step, the bounds that they are held against, where the time goes, the cost
-by clips, frames and joints, trainings side by side, and, on request, `last train` from command to final table on a
-synthetic set of NTU RGB+D 60's size.
+by clips, frames and joints, trainings side by side, and, on request, LAST-E's branches, which have kernels on a CPU
+alone, and `last train` from command to final table on a synthetic set of NTU RGB+D 60's size.
 """
 
 import argparse
@@ -189,6 +189,22 @@ def whole(model: str, clips: tuple[int, int], epochs: int, device: str) -> dict[
     }
 
 
+def branches(first: Case, rounds: int) -> list[dict[str, Any]]:
+    """LAST-E with training-time branches against the plain structure."""
+    cases = [
+        replace(first, model=model, runtime=runtime, structure=structure)
+        for model in LAST[:2]
+        for runtime in ("eager", "fused")
+        for structure in ("plain", "branched")
+    ]
+    rows = [
+        asdict(speed) | {"structure": case.structure} for case, speed in zip(cases, speeds(cases, rounds), strict=True)
+    ]
+    for row in rows:
+        print(f"{row['model']:14} {row['runtime']:6} {row['structure']:9} {row['ms_median']:9.1f} ms")
+    return rows
+
+
 def show(rows: Sequence[Speed]) -> None:
     """A line each."""
     for row in rows:
@@ -204,7 +220,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=10)
     parts = ["ways", "bounds", "profile", "costs", "side"]
-    parser.add_argument("--parts", nargs="+", default=parts, choices=[*parts, "set"])
+    parser.add_argument("--parts", nargs="+", default=parts, choices=[*parts, "branches", "set"])
     parser.add_argument("--clips", type=int, nargs=2, default=CLIPS, help="of the set, to train and to test")
     parser.add_argument("--epochs", type=int, default=70)
     parser.add_argument("--json", type=Path, help="file for the figures, in results/")
@@ -232,6 +248,8 @@ def main() -> None:
             speed = f"{found.side_by_side:,.0f} clips/s side by side, {found.gain:.2f} times one after another"
             print(f"{runs} trainings of {case.batch}: {speed}")
             content["side"].append({**asdict(found), "gain": found.gain, "runtime": case.runtime})
+    if "branches" in given.parts:
+        content["branches"] = branches(first, given.rounds)
     if "set" in given.parts:
         content["set"] = []
         for model in ("last_e_nano", "last_e_base"):

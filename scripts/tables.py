@@ -124,9 +124,27 @@ def training_tables() -> str:
 
 
 def _training(record: Record) -> str:
+    """The tables of the parts that a record has."""
+    parts = (
+        ("ways", _ways),
+        ("costs", _costs),
+        ("profile", _profile),
+        ("side", _side_by_side),
+        ("branches", _branches),
+    )
+    machine = _machine(record)
+    if "bounds" in record:
+        machine = (
+            f"The machine's best: {record['bounds']['gflops']:,.0f} GFLOP/s in a float32 product of matrices, "
+            f"{record['bounds']['gb_per_second']:.0f} GB/s read and written in a copy. {machine}"
+        )
+    return "\n".join([*(table(record) for part, table in parts if part in record), f"{machine}\n"])
+
+
+def _ways(record: Record) -> str:
     eager = {row["model"]: row["ms_median"] for row in record["ways"] if row["runtime"] == "eager"}
     bounds = {(row["model"], row["runtime"]): row for row in record["bounds"]["rows"]}
-    ways = [
+    rows = [
         (
             f"`{row['model']}`",
             row["runtime"],
@@ -142,7 +160,12 @@ def _training(record: Record) -> str:
         )
         for row in record["ways"]
     ]
-    sizes = [
+    header = ("model", "runtime", "ms a step", "clips a second (times eager)", "MB")
+    return _grid((*header, "bound by arithmetic", "bound by memory", "MB a clip kept for backward"), rows)
+
+
+def _costs(record: Record) -> str:
+    rows = [
         (
             *(str(row[key]) for key in ("batch", "frames", "joints")),
             f"{row['ms_median']:,.0f}",
@@ -151,19 +174,33 @@ def _training(record: Record) -> str:
         )
         for row in record["costs"]
     ]
-    shares = [(row["runtime"], f"`{row['operation']}`", str(row["percent"])) for row in record["profile"]]
-    sides = [(str(row["runs"]), f"{row['side_by_side']:,.0f}", f"{row['gain']:.2f}") for row in record["side"]]
-    ways_header = ("model", "runtime", "ms a step", "clips a second (times eager)", "MB")
-    return "\n".join(
-        [
-            _grid((*ways_header, "bound by arithmetic", "bound by memory", "MB a clip kept for backward"), ways),
-            _grid(("clips", "frames", "joints", "ms a step", "µs a clip, frame and joint", "MB"), sizes),
-            _grid(("runtime", "operation", "% of a step"), shares),
-            _grid(("trainings side by side", "clips a second of all", "times one after another"), sides),
-            f"The machine's best: {record['bounds']['gflops']:,.0f} GFLOP/s in a float32 product of matrices, "
-            f"{record['bounds']['gb_per_second']:.0f} GB/s read and written in a copy. {_machine(record)}\n",
-        ]
-    )
+    return _grid(("clips", "frames", "joints", "ms a step", "µs a clip, frame and joint", "MB"), rows)
+
+
+def _profile(record: Record) -> str:
+    rows = [(row["runtime"], f"`{row['operation']}`", str(row["percent"])) for row in record["profile"]]
+    return _grid(("runtime", "operation", "% of a step"), rows)
+
+
+def _side_by_side(record: Record) -> str:
+    rows = [(str(row["runs"]), f"{row['side_by_side']:,.0f}", f"{row['gain']:.2f}") for row in record["side"]]
+    return _grid(("trainings side by side", "clips a second of all", "times one after another"), rows)
+
+
+def _branches(record: Record) -> str:
+    plain = {(row["model"], row["runtime"]): row for row in record["branches"] if row["structure"] == "plain"}
+    rows = [
+        (
+            f"`{row['model']}`",
+            row["runtime"],
+            row["structure"],
+            f"{row['ms_median']:,.0f}",
+            f"{row['ms_median'] / plain[row['model'], row['runtime']]['ms_median']:.2f}",
+            _megabytes(row),
+        )
+        for row in record["branches"]
+    ]
+    return _grid(("model", "runtime", "structure", "ms a step", "times plain", "MB"), rows)
 
 
 def parity_table() -> str:

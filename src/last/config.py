@@ -29,6 +29,7 @@ _MAX_BRACKETS = 1000  # PyYAML takes the square of the time over nested ones
 
 StepMode = Literal["auto", "eager", "graph"]
 KernelMode = Literal["auto", "fused", "plain"]
+Structure = Literal["plain", "branched"]
 
 
 class ConfigError(ValueError):
@@ -93,7 +94,7 @@ class TrainingConfig:
     ema: float = 0.0
     amp: bool = False
     validation: float = 0.05
-    structure: Literal["plain", "branched"] = "plain"  # of LAST-E while it trains; deployed it is plain
+    structure: Structure = "plain"  # of LAST-E while it trains; deployed it is plain
     auxiliary: float = 0.0  # weight of a second classifier of LAST-E, dropped when deployed; 0: there is none
     start: str | None = None  # folder of a run, or file of weights, that the training begins with
     teachers: tuple[str, ...] = ()  # folders of runs, or files of weights, that are distilled

@@ -6,12 +6,12 @@ Shapes: N batch, T frames, V joints, M bodies.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from last.config import Config, KernelMode, StepMode, load_config
+from last.config import Config, KernelMode, StepMode, Structure, load_config
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.clip import Clip
@@ -41,6 +41,7 @@ class Case:
         frames: T.
         bodies: M, all of them present.
         classes: size of the output.
+        structure: of LAST-E in training, as ``training.structure`` has it.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Case:
     frames: int = 64
     bodies: int = 1
     classes: int = 60
+    structure: Structure = "plain"
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def training(case: Case) -> Callable[[], None]:
 def _network(case: Case, config: Config) -> Network:
     torch.manual_seed(0)
     device, runtime = torch.device(case.device), RUNTIMES[case.runtime]
-    network = build_model(config, case.classes, case.layout).to(device)
+    network = build_model(config, case.classes, case.layout, training=case.phase == "train").to(device)
     accelerate(network, device, runtime.kernels)
     if runtime.compiles:
         # PyTorch gives up on compiling after eight networks, silently, since it takes them for forms of one function.
@@ -164,8 +166,12 @@ def _network(case: Case, config: Config) -> Network:
 
 
 def _config(case: Case) -> Config:
-    sizes = {"data.frames": case.frames, "data.max_bodies": case.bodies, "training.batch_size": case.batch}
-    sizes |= {"training.amp": RUNTIMES[case.runtime].half}
+    sizes: dict[str, Any] = {
+        "data.frames": case.frames,
+        "data.max_bodies": case.bodies,
+        "training.batch_size": case.batch,
+    }
+    sizes |= {"training.amp": RUNTIMES[case.runtime].half, "training.structure": case.structure}
     recipe = "few_clips" if case.layout.dimensions == 3 else "pixels"
     return load_config(case.model, recipe=recipe, environment="local", overrides=sizes)
 
