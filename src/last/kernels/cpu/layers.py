@@ -209,8 +209,9 @@ class _TapMoments(Function):
         call.run("tap_moments_forward", means=means, covariance=covariance)
         ctx.rest = halves
         ctx.save_for_backward(x, statistics, pivot, means, *of_norms)
-        ctx.mark_non_differentiable(means)
-        return means + pivot[:, None], covariance
+        from_zero = means + pivot[:, None]
+        ctx.mark_non_differentiable(from_zero)
+        return from_zero, covariance
 
     @staticmethod
     @once_differentiable
