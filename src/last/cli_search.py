@@ -45,7 +45,17 @@ def search(
         results: folder that gets the log.
         write: file that gets the recipe that was found, such as configs/training/mine.yaml.
     """
-    from last.bench.search import Plan, Search, read_space, require_own_log, score, settle, write_log, write_recipe
+    from last.bench.search import (
+        Plan,
+        Search,
+        read_space,
+        require_own_log,
+        require_own_recipe,
+        score,
+        settle,
+        write_log,
+        write_recipe,
+    )
     from last.config import ConfigError, is_file, load_config, recipe_of
     from last.run import result_name
 
@@ -67,6 +77,8 @@ def search(
     config = plan.config()
     log = results / f"{result_name(config)}.search.json"
     require_own_log(log, plan)
+    if write is not None:
+        require_own_recipe(write, log)
     command = shlex.join(["last", *sys.argv[1:]])
 
     def keep(search: Search) -> None:

@@ -90,6 +90,13 @@ def test_a_trial_is_scored_on_the_training_clips_alone(plan, ucla_like, tmp_path
     assert score(plan, [{}], 1, 1, "cpu", "processes", Reporter(quiet=True)) == [one]
 
 
+def test_settings_that_do_not_go_together_are_the_trials_fault(plan, monkeypatch):
+    monkeypatch.setattr("last.bench.grid.run", lambda *_: pytest.fail("a run was made"))
+    apart = {"training.crop": [1, 1], "data.sampling": "pad", "data.test_crops": 5}
+    (found,) = score(plan, [apart], 1, 1, "cpu", "processes", Reporter(quiet=True))
+    assert "data.sampling in command line is pad" in found.fault and found.top1 == -1
+
+
 def test_the_log_keeps_all_trials_and_the_recipe_gives_what_was_chosen(plan, tmp_path):
     measure, _ = measured({(): 50, (0.5,): 60, (1.0,): 58, (0.5, 0.2): 70})
     search = settle(SPACE, measure)
@@ -151,6 +158,16 @@ def test_the_command_keeps_a_log_that_no_other_search_overwrites(tmp_path, monke
     assert (log["chosen"], log["protocol"], log["overrides"]) == ({"training.mix": 0.5}, "own", {})
     assert load_config(recipe="found.yaml").training.mix == 0.5
     assert "mixing: training.mix=0.5; top-1 on held-out clips 70.0" in capsys.readouterr().err
+    (tmp_path / "space.yaml").write_text("rate: [{training.lr: 0.2}]")  # another space: what was tried stays
+    assert main(command) == 0
+    trials = json.loads((tmp_path / "results" / "utd_mhad.own.last_e_nano.few_clips_mixed.search.json").read_text())[
+        "trials"
+    ]
+    assert [row["settings"] for row in trials] == [{}, {"training.lr": 0.2}, {"training.mix": 0.5}]
+    (tmp_path / "mine.yaml").write_text("training: {lr: 0.3}")
+    assert main([*command, "--write", "mine.yaml"]) == 1
+    assert "mine.yaml is there and does not come from utd_mhad.own" in capsys.readouterr().err
+    assert (tmp_path / "mine.yaml").read_text() == "training: {lr: 0.3}"
     assert main([*command, "--parts", "2"]) == 1
     assert "holds the log of another search (parts 4, here 2) and is left alone" in capsys.readouterr().err
     assert main([*command, "--write", "found"]) == 2

@@ -191,6 +191,8 @@ def score(
 ) -> list[Trial]:
     """Make the runs of several trials that are not there yet, and score each trial on the clips that it held out.
 
+    A trial whose settings do not go together has that for its fault, and no runs.
+
     Args:
         plan: of the search.
         several: the settings of each trial.
@@ -201,23 +203,35 @@ def score(
         reporter: says what happens.
 
     Raises:
-        ConfigError: a trial has a wrong setting, which is met before any run is made.
         Interrupted: by Ctrl-C; the same search goes on.
     """
-    trials = [plan.cells(settings) for settings in several]
-    cells = [cell for made in trials for cell in made]
-    folder = cells[0].folder.parent / "search"
-    failed = grid.run(cells, jobs, threads, device, engine, folder, reporter)
-    return [_trial(settings, made, folder, failed) for settings, made in zip(several, trials, strict=True)]
+    trials: list[tuple[Settings, list[grid.Cell], str | None]] = []
+    for settings in several:
+        try:
+            trials.append((settings, plan.cells(settings), None))
+        except ConfigError as fault:
+            trials.append((settings, [], str(fault)))
+    cells = [cell for _, made, _ in trials for cell in made]
+    failed: Mapping[str, str] = {}
+    if cells:
+        failed = grid.run(cells, jobs, threads, device, engine, _records(cells), reporter)
+    return [
+        Trial(settings, fault=fault) if fault else _trial(settings, made, failed) for settings, made, fault in trials
+    ]
 
 
-def _trial(settings: Settings, cells: Sequence[grid.Cell], folder: Path, failed: Mapping[str, str]) -> Trial:
+def _records(cells: Sequence[grid.Cell]) -> Path:
+    """The folder of the records of a search's runs."""
+    return cells[0].folder.parent / "search"
+
+
+def _trial(settings: Settings, cells: Sequence[grid.Cell], failed: Mapping[str, str]) -> Trial:
     for cell in cells:
         if cell.name in failed:
             return Trial(settings, fault=failed[cell.name])
     parts: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
-        parts.setdefault(cell.config.data.protocol, []).append(read_record(folder / f"{cell.name}.json"))
+        parts.setdefault(cell.config.data.protocol, []).append(read_record(_records(cells) / f"{cell.name}.json"))
     correct = [np.mean([[c == "1" for c in r["correct"]] for r in seeds], axis=0) for seeds in parts.values()]
     return Trial(
         settings,
@@ -243,8 +257,27 @@ def require_own_log(path: Path, plan: Plan) -> None:
         )
 
 
+def require_own_recipe(path: Path, log: Path) -> None:
+    """Refuse to write a recipe in the place of a file that no search with this log wrote.
+
+    Raises:
+        RunError: there is one.
+    """
+    if path.exists() and _source(log) not in path.read_text(encoding="utf-8", errors="replace"):
+        raise RunError(
+            f"{path} is there and does not come from {log.name}; it is left alone: give --write another name"
+        )
+
+
+def _source(log: Path) -> str:
+    """What a recipe says of where it comes from."""
+    return f"# every trial stands in {log.name}."
+
+
 def write_log(path: Path, plan: Plan, search: Search, command: str, device: str) -> None:
     """Keep all trials so far, also those that lost, as a record for results/.
+
+    Trials of the log that is there, of the same search with other axes, stay behind the new ones.
 
     Raises:
         WriteError: the file cannot be written.
@@ -260,6 +293,9 @@ def write_log(path: Path, plan: Plan, search: Search, command: str, device: str)
             row |= {"top1": round(trial.top1, 2), "parts": list(trial.parts), "seconds": round(trial.seconds)}
             row |= {"lead": round(lead, 2), "standard_error": round(error, 2)}
         rows.append(row)
+    if path.exists():
+        own = [row["settings"] for row in rows]
+        rows += [row for row in read_record(path)["trials"] if row["settings"] not in own]
     content = {
         "kind": "search",
         "dataset": config.data.name,
@@ -296,6 +332,6 @@ def write_recipe(path: Path, plan: Plan, search: Search, log: Path) -> None:
                 sections.setdefault(section, {})[key] = value
     head = (
         f"# From '{plan.recipe}', by a search on held-out parts of the training clips of {config.data.name} "
-        f"{plan.protocol}:\n# every trial stands in {log.name}.\n"
+        f"{plan.protocol}:\n{_source(log)}\n"
     )
     write_text(path, head + yaml.safe_dump(sections, sort_keys=False, default_flow_style=None))
