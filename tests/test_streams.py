@@ -47,3 +47,39 @@ def test_every_stream_sees_the_same_augmentation(device_clips, stick):
     expected = make(streams["joint"], stick)  # a shift of the origin changes neither velocity nor bone
     torch.testing.assert_close(streams["velocity"], expected["velocity"])
     torch.testing.assert_close(streams["bone"], expected["bone"])
+
+
+def test_mirror_points_from_the_same_joint_of_the_other_side(x, stick):
+    found = make(x, stick, ("mirror",))["mirror"]
+    left, right = stick.pairs[0]
+    assert torch.equal(found[:, :, :, left], x[:, :, :, left] - x[:, :, :, right])
+    assert torch.equal(found[:, :, :, right], -found[:, :, :, left])
+    assert not found[:, :, :, stick.root].any()
+
+
+def test_partner_is_relative_to_the_other_bodys_root_in_each_frame(x, stick):
+    found = make(x, stick, ("partner",))["partner"]
+    for m, other in ((0, 1), (1, 0)):
+        assert torch.equal(found[..., m], x[..., m] - x[:, :, :, stick.root, None, other])
+    three = make(x[..., [0, 1, 0]], stick, ("partner",))["partner"]
+    assert torch.equal(three[..., 1], found[..., 1]) and not three[:, :, :, stick.root, 2].any()
+    assert not make(x[..., :1], stick, ("partner",))["partner"].any()
+
+
+def test_who_is_alone_has_no_partner(x, stick):
+    masks = torch.tensor([[True, True], [True, False]])
+    found = make(x.expand(2, -1, -1, -1, -1), stick, ("partner",), mask=masks)["partner"]
+    assert found[0].any() and not found[1].any()
+
+
+@pytest.mark.parametrize("missing", ["interpolate", "mask"])
+def test_a_hidden_joint_has_neither_mirror_nor_partner(device_clips, stick, missing):
+    settings = Augmentation(hide_joints=0.5)
+    pipeline = Pipeline(stick, frames=8, streams=("joint", "mirror", "partner"), missing=missing, augmentation=settings)
+    streams, _ = pipeline.train(device_clips, torch.arange(16), torch.Generator().manual_seed(0))
+    left, right = stick.pairs[0]
+    hidden = streams["joint"].eq(0).all(1)  # (N, T, V, M)
+    either = hidden[:, :, left] | hidden[:, :, right]
+    assert either.any() and not either.all()
+    assert torch.equal(streams["mirror"][:, :, :, left].eq(0).all(1), either)
+    assert not streams["partner"].any()

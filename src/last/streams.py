@@ -1,4 +1,4 @@
-"""Joint, velocity, bone and the bones' velocity: what networks see of a clip, made here and nowhere else.
+"""The streams: what networks see of a clip, made here and nowhere else.
 
 They come last, from joints that are already resampled, augmented and normalised, so that no stream can disagree
 with another. Shapes: N batch, C channels, T frames, V joints, M bodies.
@@ -14,8 +14,8 @@ from last.constants import constant
 from last.skeleton import Layout
 
 Origin = Literal["first_frame", "each_frame", "stored"]
-STREAMS = ("joint", "velocity", "bone")  # of LAST; those of others are more
-KNOWN = (*STREAMS, "bone_velocity")
+STREAMS = ("joint", "velocity", "bone")  # of LAST, where nothing else is asked for
+KNOWN = (*STREAMS, "bone_velocity", "mirror", "partner")
 
 
 def joint(x: Tensor, layout: Layout, origin: Origin) -> Tensor:
@@ -43,6 +43,39 @@ def bone(x: Tensor, layout: Layout) -> Tensor:
     return x - x.index_select(3, constant(layout.parents, torch.long, x.device))
 
 
+def mirror(x: Tensor, layout: Layout) -> Tensor:
+    """x[v] - x[mirror(v)], from the same joint of the other side; zero on the midline, (N, C, T, V, M).
+
+    Hands are eight bones apart, further than most of a small network's layers see.
+    """
+    return x - x.index_select(3, constant(layout.mirror, torch.long, x.device))
+
+
+def partner(x: Tensor, layout: Layout, mask: Tensor | None = None) -> Tensor:
+    """Positions relative to the root of another body in the same frame, zero where there is none, (N, C, T, V, M).
+
+    Networks that see each body by itself learn from it what goes on between two. For all bodies but the first the other
+    is the first, for the first it is the second.
+
+    Args:
+        x: joints, (N, C, T, V, M).
+        layout: the skeleton of ``x``.
+        mask: present bodies, (N, M) bool; None means all.
+    """
+    bodies = x.shape[4]
+    if bodies == 1:
+        return torch.zeros_like(x)
+    others = constant(_partners(bodies), torch.long, x.device)
+    difference = x - x[:, :, :, layout.root, None].index_select(4, others)
+    if mask is None:
+        return difference
+    return difference * (mask & mask.index_select(1, others))[:, None, None, None]
+
+
+def _partners(bodies: int) -> tuple[int, ...]:
+    return (min(1, bodies - 1), *[0] * (bodies - 1))
+
+
 def ends(x: Tensor, layout: Layout, name: str) -> tuple[Tensor, Tensor]:
     """For each value of a stream, what is said in ``x`` of the two joints whose difference it is.
 
@@ -62,11 +95,20 @@ def ends(x: Tensor, layout: Layout, name: str) -> tuple[Tensor, Tensor]:
         return x, torch.cat([x[:, :, 1:], x[:, :, -1:]], dim=2)
     if name == "bone":
         return x, x.index_select(3, constant(layout.parents, torch.long, x.device))
+    if name == "mirror":
+        return x, x.index_select(3, constant(layout.mirror, torch.long, x.device))
+    if name == "partner":
+        others = constant(_partners(x.shape[4]), torch.long, x.device)
+        return x, x[:, :, :, layout.root, None].index_select(4, others).expand_as(x)
     return x, x
 
 
 def make(
-    x: Tensor, layout: Layout, names: Sequence[str] = STREAMS, origin: Origin = "first_frame"
+    x: Tensor,
+    layout: Layout,
+    names: Sequence[str] = STREAMS,
+    origin: Origin = "first_frame",
+    mask: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The named streams of a batch of joints.
 
@@ -75,6 +117,7 @@ def make(
         layout: the skeleton of ``x``.
         names: of those that are :data:`KNOWN`.
         origin: see :func:`joint`.
+        mask: present bodies, (N, M) bool; None means all.
 
     Returns:
         Stream name to (N, C, T, V, M), in the order of ``names``.
@@ -84,5 +127,7 @@ def make(
         "velocity": lambda: velocity(x),
         "bone": lambda: bone(x, layout),
         "bone_velocity": lambda: velocity(bone(x, layout)),
+        "mirror": lambda: mirror(x, layout),
+        "partner": lambda: partner(x, layout, mask),
     }
     return {name: makers[name]() for name in names}

@@ -320,7 +320,7 @@ class Pipeline:
         if self.sampling == "pad":  # once the last frame, which stood there, cannot widen any range
             x = x * within
             seen = None if seen is None else seen * within
-        made = make(x, self.layout, self.streams, self.origin)
+        made = make(x, self.layout, self.streams, self.origin, mask)
         if generator is not None:
             covered = hidden(x.shape, self.layout, self.augmentation, generator, x.device)
             if covered is not None:
