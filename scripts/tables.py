@@ -3,8 +3,9 @@
 A table stands between lines `<!-- results:NAME -->` and `<!-- /results -->`; NAME is a data set for LAST's accuracies
 on it, ``real`` for those on all but the embedded one, ``scoreboard`` for networks side by side, ``losses`` for where
 LAST is not ahead of its peers, ``networks`` for what they cost, ``speed`` for how fast they are, ``training`` for how
-fast they train, ``parity`` for accuracies by kernels, ``search`` for recipes tried on held-out clips, ``data``
-and ``feed`` for speeds of the data pipeline, ``fuzz``, or ``pretrained`` for the trained networks of the package.
+fast they train, ``parity`` for accuracies by kernels, ``search`` for recipes tried on held-out clips, ``ablation`` for
+what each part of a recipe is worth, ``data`` and ``feed`` for speeds of the data pipeline, ``fuzz``, or ``pretrained``
+for the trained networks of the package.
 """
 
 import re
@@ -13,8 +14,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from last.bench.entries import FOLDS, Record, entries, read_records, spread
+import numpy as np
+
+from last.bench.entries import FOLDS, Entry, Record, entries, read_records, spread
 from last.bench.scoreboard import DATASETS, Board, as_stated, boards, losses, scoreboard
+from last.bench.significance import paired_bootstrap
 from last.bench.speed import Speed
 from last.bench.speed import markdown as markdown_of_speeds
 from last.models import family_of
@@ -27,6 +31,20 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BEST = 10  # trials of a search that are shown
+# What stands in the table of ablations: a change, and the recipe, weights and way of testing that have it.
+FIVE, MIDDLE, WHOLE = "5 crops of each clip, 70% long", "the middle 70% of each clip", "whole clips"
+ABLATION = (
+    ("`few_clips_mixed` as it is", "few_clips_mixed", "last", FIVE),
+    ("without the moving average", "few_clips_mixed", "unaveraged", FIVE),
+    ("one test crop instead of five", "few_clips_mixed", "last", MIDDLE),
+    ("without mixing, 48 frames (`few_clips`)", "few_clips", "last", FIVE),
+    ("the same, tested on whole clips", "few_clips", "last", WHOLE),
+    ("taught by three small DD-Nets", "few_clips_mixed_distilled", "last", FIVE),
+    ("with branches in training", "few_clips_mixed_branched", "last", FIVE),
+    ("the joint stream alone", "few_clips_mixed_joint", "last", FIVE),
+    ("with the stream `mirror` besides", "few_clips_mixed_mirror", "last", FIVE),
+)
+ABLATED = ("utd_mhad", "msr_action3d")
 SCORES = ("top1", "top1_without_copies", "top5", "mean_class_accuracy")
 MARKED = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
@@ -215,6 +233,33 @@ def parity_table() -> str:
     return _grid(("network, data set", "kernels", "top-1", "by seed"), rows) if rows else "not measured\n"
 
 
+def ablation_table() -> str:
+    """What each part of `few_clips_mixed` is worth to LAST-E nano: its scores with it changed, and how many seeds."""
+    found = [entry for entry in entries(read_records(RESULTS)) if entry.model == "last_e_nano" and entry.complete]
+
+    def of(dataset: str, recipe: str, weights: str, scored: str) -> Entry | None:
+        asked = (dataset, recipe, weights, scored)
+        return next((entry for entry in found if _kind(entry.first) == asked), None)
+
+    rows = []
+    for what, *kind in ABLATION:
+        row = [what]
+        for dataset in ABLATED:
+            entry, base = of(dataset, *kind), of(dataset, *ABLATION[0][1:])
+            row.append("not measured" if entry is None else f"{spread(entry.scores())} ({len(entry.complete)})")
+            if entry is None or base is None or entry is base:
+                row.append("")
+            else:
+                row.append(str(paired_bootstrap(entry.correct(), base.correct(), np.random.default_rng(0))))
+        rows.append(row)
+    header = ["", *(cell for dataset in ABLATED for cell in (dataset, "difference"))]
+    return _grid(header, rows)
+
+
+def _kind(record: Record) -> tuple[str, str, str, str]:
+    return record["dataset"], record["recipe"], record["weights"], scored_on(record)
+
+
 def search_tables() -> str:
     """What was tried on held-out training clips, the best first."""
     parts = []
@@ -275,6 +320,7 @@ TABLES = {
     "training": training_tables,
     "parity": parity_table,
     "search": search_tables,
+    "ablation": ablation_table,
     "networks": networks_table,
     "speed": speed_table,
     "fuzz": fuzz_table,

@@ -69,9 +69,7 @@ class Comparison:
         """The difference with its 95 % interval and p, and who has one seed alone; or why there is none."""
         if self.difference is None:
             return self.reason
-        d = self.difference
-        told = f"{d.points:+.1f} ({d.low:+.1f} to {d.high:+.1f}), p {f'= {d.p:.3f}' if d.p >= 0.001 else '< 0.001'}"
-        return told + (f", one seed of {' and '.join(self.alone)}" if self.alone else "")
+        return str(self.difference) + (f", one seed of {' and '.join(self.alone)}" if self.alone else "")
 
 
 @dataclass(frozen=True)

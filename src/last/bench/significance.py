@@ -32,6 +32,11 @@ class Difference:
         """Upper end of the interval."""
         return self.points + self.margin
 
+    def __str__(self) -> str:
+        """In points, with its interval and p."""
+        p = f"= {self.p:.3f}" if self.p >= 0.001 else "< 0.001"
+        return f"{self.points:+.1f} ({self.low:+.1f} to {self.high:+.1f}), p {p}"
+
 
 def paired_bootstrap(
     one: np.ndarray, other: np.ndarray, generator: np.random.Generator, draws: int = 10_000
