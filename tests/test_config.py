@@ -56,6 +56,14 @@ def test_later_files_win_and_say_so():
     assert config.origins["data.test_crops"] == "built-in default"
 
 
+def test_streams_of_a_recipe_are_for_last_and_those_of_others_stay():
+    streams = {name: load_config(name, "sbu", "two_persons").model.streams for name in ("last_e_nano", "last_v2_base")}
+    assert set(streams.values()) == {("joint", "velocity", "bone", "partner")}
+    assert load_config("efficientgcn_b0", "sbu", "two_persons").model.streams == ("joint",)
+    asked = load_config("ctrgcn", "sbu", "two_persons", overrides={"model.streams": ("bone",)})
+    assert asked.model.streams == ("bone",)
+
+
 def test_the_originals_recipe_stays_available():
     config = load_config(dataset="nw_ucla", recipe="default")
     assert (config.training.lr, config.training.batch_size, config.training.seed) == (0.01, 16, 42)

@@ -249,6 +249,8 @@ def load_config(
 ) -> Config:
     """Merge the files of a model, a data set, a recipe and an environment, then the overrides.
 
+    Streams that a recipe names are for LAST; a network of others, whose file names its authors' recipe, keeps its own.
+
     Args:
         model: configuration of the network (``last_e_nano``) or a path.
         dataset: configuration of the data set or a path; its ``recipe`` key names the recipe that suits it.
@@ -260,17 +262,20 @@ def load_config(
         ConfigError: an unknown file or key, or a value of the wrong type; names file, key and nearest valid key.
     """
     model_file, data_file = find("model", model), find("data", dataset)
-    files = [model_file, data_file]
-    files.append(find("training", recipe or recipe_of("data", dataset) or "default"))
-    files.append(find("environment", environment or detect_environment()))
+    recipe_file = find("training", recipe or recipe_of("data", dataset) or "default")
+    files = [model_file, data_file, recipe_file, find("environment", environment or detect_environment())]
     values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
     origins: dict[str, str] = {}
     beside = {data_file: {"about", "recipe", "protocols"}, model_file: {"recipe"}}
+    of_others = recipe_of("model", model) is not None
     for path in files:
         source = path.relative_to(CONFIG_DIR.parent).as_posix() if path.is_relative_to(CONFIG_DIR) else str(path)
         for section, keys in read_yaml(path).items():
-            if section not in beside.get(path, ()):
-                _merge(values, origins, section, keys, source)
+            if section in beside.get(path, ()):
+                continue
+            if path == recipe_file and section == "model" and of_others and isinstance(keys, dict):
+                keys = {key: value for key, value in keys.items() if key != "streams"}
+            _merge(values, origins, section, keys, source)
     _override(values, origins, overrides or {})
     return _build(values, origins)
 
