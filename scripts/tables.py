@@ -161,7 +161,7 @@ def _training(record: Record) -> str:
 
 def _ways(record: Record) -> str:
     eager = {row["model"]: row["ms_median"] for row in record["ways"] if row["runtime"] == "eager"}
-    bounds = {(row["model"], row["runtime"]): row for row in record["bounds"]["rows"]}
+    bounds = {(row["model"], row["runtime"]): row for row in record.get("bounds", {"rows": []})["rows"]}
     rows = [
         (
             f"`{row['model']}`",

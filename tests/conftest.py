@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import settings
 
-from last.config import Config, load_config
+from last.config import load_config
 from last.data.batches import DeviceClips
 from last.data.clip import Clip
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
+from last.settings import Config
 from last.skeleton import Layout
 from tiny_clips import make_clips
 

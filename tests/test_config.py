@@ -3,17 +3,10 @@ import dataclasses
 import pytest
 
 from last import config as module
-from last.config import (
-    Config,
-    ConfigError,
-    available,
-    detect_environment,
-    from_dict,
-    load_config,
-    recipe_of,
-    with_overrides,
-)
+from last.config import available, detect_environment, from_dict, load_config, recipe_of, with_overrides
 from last.models import list_models
+from last.setting_values import ConfigError
+from last.settings import _RANGES, Config, check
 
 
 @pytest.mark.parametrize("name", available("model"))
@@ -56,12 +49,21 @@ def test_later_files_win_and_say_so():
     assert config.origins["data.test_crops"] == "built-in default"
 
 
-def test_streams_of_a_recipe_are_for_last_and_those_of_others_stay():
+def test_a_recipe_has_settings_for_last_alone_and_others_stay(tmp_path):
     streams = {name: load_config(name, "sbu", "two_persons").model.streams for name in ("last_e_nano", "last_v2_base")}
     assert set(streams.values()) == {("joint", "velocity", "bone", "partner")}
     assert load_config("efficientgcn_b0", "sbu", "two_persons").model.streams == ("joint",)
-    asked = load_config("ctrgcn", "sbu", "two_persons", overrides={"model.streams": ("bone",)})
-    assert asked.model.streams == ("bone",)
+    assert (
+        load_config("ddnet", "sbu", "two_persons", overrides={"model.name": "last_e_small"}).model.streams[3]
+        == "partner"
+    )
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("model: {streams: [bone]}")
+    assert load_config("ctrgcn", "sbu", str(mine)).model.streams == ("bone",)
+    mine.write_text("model_of_last: {streams: 7}")
+    for name in ("ctrgcn", "last_e_nano"):
+        with pytest.raises(ConfigError, match=r"model\.streams in .*mine\.yaml is 7, expected a list"):
+            load_config(name, "sbu", str(mine))
 
 
 def test_the_originals_recipe_stays_available():
@@ -181,4 +183,4 @@ def test_kaggle_is_detected(monkeypatch):
 
 
 def test_the_built_in_defaults_pass_their_own_checks():
-    module._check(dataclasses.replace(Config(), origins=dict.fromkeys(module._RANGES, "")))
+    check(dataclasses.replace(Config(), origins=dict.fromkeys(_RANGES, "")))

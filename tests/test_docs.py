@@ -11,9 +11,10 @@ import pytest
 from cyclopts import CycloptsError, MissingArgumentError
 
 from last.cli import app
-from last.config import Config, load_config
+from last.config import load_config
 from last.models import list_models
 from last.models.cost import cost, count_macs, count_parameters, markdown, on_paper
+from last.settings import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

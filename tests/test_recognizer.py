@@ -3,13 +3,14 @@ import pytest
 import torch
 
 import last
-from last.config import ConfigError, load_config
+from last.config import load_config
 from last.data.batches import DeviceClips, Pipeline
 from last.data.clip import Clip
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
 from last.evaluate import predict
 from last.recognizer import Recognizer, build_model, choose_device, describe
+from last.setting_values import ConfigError
 from last.skeleton import load_layout
 from last.training.checkpoint import CheckpointError, save_weights
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from last.config import Config, DataConfig, EnvironmentConfig, ModelConfig, TrainingConfig, with_overrides
+from last.config import with_overrides
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.feed import Resident
 from last.data.protocols import validation_split
 from last.recognizer import build_model
+from last.settings import Config, DataConfig, EnvironmentConfig, ModelConfig, TrainingConfig
 from last.training.loop import Trainer
 from last.training.precision import Precision
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import yaml
 
-from last.config import ConfigError, available
+from last.config import available
+from last.setting_values import ConfigError
 from last.skeleton import Layout, layout_from_dict, load_layout, spatial_partition
 
 JOINTS = {

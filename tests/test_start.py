@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from last.cli import main
-from last.config import ConfigError, with_overrides
+from last.config import with_overrides
 from last.data.clip import Clip
 from last.data.datasets import load_dataset
 from last.data.store import ClipStore
@@ -15,6 +15,7 @@ from last.data.store_writer import StoreWriter
 from last.progress import Interrupted, Reporter
 from last.recognizer import build_model, describe
 from last.run import Run, RunError
+from last.setting_values import ConfigError
 from last.skeleton import Layout, load_layout
 from last.start import start
 from last.training.checkpoint import CheckpointError, read_weights, save_weights

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from last.data.augment import Augmentation
-from last.data.batches import Pipeline
+from last.data.batches import DeviceClips, Pipeline
 from last.streams import bone, joint, make, velocity
+from tiny_clips import make_clips
 
 
 @pytest.fixture
@@ -72,14 +73,38 @@ def test_who_is_alone_has_no_partner(x, stick):
     assert found[0].any() and not found[1].any()
 
 
-@pytest.mark.parametrize("missing", ["interpolate", "mask"])
-def test_a_hidden_joint_has_neither_mirror_nor_partner(device_clips, stick, missing):
-    settings = Augmentation(hide_joints=0.5)
-    pipeline = Pipeline(stick, frames=8, streams=("joint", "mirror", "partner"), missing=missing, augmentation=settings)
-    streams, _ = pipeline.train(device_clips, torch.arange(16), torch.Generator().manual_seed(0))
+@pytest.fixture
+def couple_and_single(stick):
+    """A clip of two bodies and one of a single body; all joints were seen."""
+    couple, single = make_clips(stick, 1, bodies=2)[0], make_clips(stick, 1, bodies=1)[0]
+    return [couple, single]
+
+
+def test_the_pipeline_knows_who_is_alone(couple_and_single, stick):
+    clips = DeviceClips.from_clips(couple_and_single, "cpu")
+    streams, _ = Pipeline(stick, frames=8, streams=("joint", "partner")).evaluate(clips, torch.arange(2))
+    joint, partner = streams["joint"], streams["partner"]
+    torch.testing.assert_close(partner[0, ..., 0], joint[0, ..., 0] - joint[0, :, :, stick.root, None, 1])
+    assert not partner[1].any()
+
+
+def test_company_in_the_batch_changes_no_confidence(couple_and_single, stick):
+    pipeline = Pipeline(stick, frames=8, streams=("partner",), confidence=True)
+    together = pipeline.evaluate(DeviceClips.from_clips(couple_and_single, "cpu"), torch.tensor([1]))[0]["partner"]
+    alone = pipeline.evaluate(DeviceClips.from_clips(couple_and_single[1:], "cpu"), torch.tensor([0]))[0]["partner"]
+    assert torch.equal(together[..., :1], alone)
+
+
+def test_a_hidden_joint_has_no_mirror_and_a_hidden_root_no_partner(couple_and_single, stick):
+    pipeline = Pipeline(
+        stick, frames=8, streams=("joint", "mirror", "partner"), augmentation=Augmentation(hide_joints=0.4)
+    )
+    clips, places = DeviceClips.from_clips(couple_and_single[:1], "cpu"), torch.zeros(40, dtype=torch.long)
+    streams, _ = pipeline.train(clips, places, torch.Generator().manual_seed(0))
     left, right = stick.pairs[0]
-    hidden = streams["joint"].eq(0).all(1)  # (N, T, V, M)
-    either = hidden[:, :, left] | hidden[:, :, right]
-    assert either.any() and not either.all()
-    assert torch.equal(streams["mirror"][:, :, :, left].eq(0).all(1), either)
-    assert not streams["partner"].any()
+    hidden = streams["joint"].eq(0).all(1).all(1)[..., 1]  # (N, V); the second body, whose root is not the origin
+    either = hidden[:, left] | hidden[:, right]
+    assert torch.equal(streams["mirror"][:, :, :, left, 1].eq(0).all(1).all(1), either)
+    rootless = hidden[:, stick.root]
+    assert torch.equal(streams["partner"][:, :, :, left, 1].eq(0).all(1).all(1), rootless | hidden[:, left])
+    assert 0 < rootless.sum() < 40 and 0 < either.sum() < 40

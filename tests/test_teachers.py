@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from last.cli import main
-from last.config import ConfigError, with_overrides
+from last.config import with_overrides
 from last.data.datasets import load_dataset
 from last.progress import Interrupted, Reporter
 from last.recognizer import build_model, describe, load_model
 from last.run import Run, RunError
+from last.setting_values import ConfigError
 from last.skeleton import load_layout
 from last.teachers import distillation, open_teachers
 from last.training.checkpoint import CheckpointError, save_weights

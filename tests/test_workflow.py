@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from last.config import ConfigError, load_config, with_overrides
+from last.config import load_config, with_overrides
 from last.data.batches import Pipeline
 from last.data.clean import CleanOptions
 from last.data.datasets import DataMissingError, load_dataset, open_store, prepare_dataset
@@ -20,6 +20,7 @@ from last.progress import Interrupted, Reporter
 from last.recognizer import Recognizer, build_model, load_model
 from last.run import Run, RunError
 from last.run_evaluation import evaluate
+from last.setting_values import ConfigError
 from last.training.checkpoint import CheckpointError, read_checkpoint
 from last.workflow import adopt, begin, resume, train
 

@@ -17,9 +17,11 @@ from last.cli_data import Positive, assignments, data, network_name, plain_name,
 from last.cli_look import bodies_in_words, plain_table, print_json
 from last.cli_models import models
 from last.cli_search import search
-from last.config import Config, ConfigError, load_config, with_overrides
+from last.config import load_config, with_overrides
 from last.progress import Interrupted
 from last.run import Run, Weights
+from last.setting_values import ConfigError
+from last.settings import Config
 
 if TYPE_CHECKING:
     from last.run_evaluation import Evaluation

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from last.config import ConfigError, is_file, load_config
+from last.config import is_file, load_config
 from last.progress import Reporter
+from last.setting_values import ConfigError
 
 data = App(name="data", help="Get, prepare, convert and look at clips.")
 reporter = Reporter()

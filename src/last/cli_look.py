@@ -44,9 +44,9 @@ def formats_of(
     Raises:
         ConfigError: there is no such data set, format or layout, or two of them contradict each other.
     """
-    from last.config import ConfigError
     from last.data.datasets import load_dataset
     from last.data.formats import FORMATS, Reading
+    from last.setting_values import ConfigError
     from last.skeleton import load_layout
 
     if dataset is not None:

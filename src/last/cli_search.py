@@ -43,24 +43,26 @@ def search(
         parts: how many; by subjects, cameras or setups where the protocol keeps these apart.
         seeds: of each trial, from 0.
         results: folder that gets the log.
-        write: file that gets the recipe that was found, such as configs/training/mine.yaml.
+        write: new file that gets the recipe that was found, such as configs/training/mine.yaml.
     """
     from last.bench.search import (
         Plan,
         Search,
         read_space,
         require_own_log,
-        require_own_recipe,
         score,
         settle,
         write_log,
         write_recipe,
     )
-    from last.config import ConfigError, is_file, load_config, recipe_of
+    from last.config import is_file, load_config, recipe_of
     from last.run import result_name
+    from last.setting_values import ConfigError
 
     if write is not None and not is_file(str(write)):
         raise ConfigError(f"--write {write} does not end in .yaml, by which 'last train --recipe' knows a file; add it")
+    if write is not None and write.exists():
+        raise ConfigError(f"--write {write} is there already and is left alone; give another name, or move it away")
     dataset, axes, given = plain_name(dataset), read_space(space), making.overrides()
     plan = Plan(
         dataset,
@@ -77,12 +79,10 @@ def search(
     config = plan.config()
     log = results / f"{result_name(config)}.search.json"
     require_own_log(log, plan)
-    if write is not None:
-        require_own_recipe(write, log)
     command = shlex.join(["last", *sys.argv[1:]])
 
     def keep(search: Search) -> None:
-        write_log(log, plan, search, command, making.device)
+        write_log(log, plan, axes, search, command, making.device)
         if search.steps:
             axis, taken = search.steps[-1]
             settled = _in_words(taken) or "none is better, so all stays"

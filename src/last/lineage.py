@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from last.config import Config
 from last.recognizer import Recognizer, weights_file
 from last.run import RunError, read_record
+from last.settings import Config
 
 
 def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from last.config import Config, ConfigError, KernelMode, from_dict
+from last.config import from_dict
 from last.data.batches import DeviceClips, Pipeline
 from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
@@ -22,6 +22,8 @@ from last.evaluate import predict
 from last.kernels import accelerate
 from last.models import Network, create_model, settings_of
 from last.pretrained import find_pretrained
+from last.setting_values import ConfigError
+from last.settings import Config, KernelMode
 from last.skeleton import Layout, layout_from_dict
 from last.training.checkpoint import CheckpointError, load_weights, read_weights
 

@@ -25,8 +25,9 @@ from typing import Any, Literal
 
 import yaml
 
-from last.config import Config, from_dict, read_yaml, share_of_crop, with_overrides
+from last.config import from_dict, read_yaml, with_overrides
 from last.files import write_text
+from last.settings import Config, share_of_crop
 
 Weights = Literal["last", "best", "unaveraged"]
 

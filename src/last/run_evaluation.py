@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from last.config import ConfigError
 from last.data.datasets import open_store
 from last.data.feed import choose_feed
 from last.data.protocols import copied_from_training, split
@@ -17,6 +16,7 @@ from last.progress import Reporter
 from last.recognizer import Recognizer
 from last.report.summary import write_report
 from last.run import Run, Weights
+from last.setting_values import ConfigError
 from last.training.checkpoint import CheckpointError
 
 # What a recipe must set for a run to have other weights than the last.

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from last.config import ConfigError, find, read_yaml
+from last.config import find, read_yaml
+from last.setting_values import ConfigError
 
 MAX_JOINTS = 1000  # a body with its hands and its face has 543
 

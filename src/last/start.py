@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from last.config import Config, ConfigError
 from last.lineage import in_words, may_have_seen_tests, record_of
 from last.models import Network
 from last.recognizer import Recognizer, build_model
+from last.setting_values import ConfigError
+from last.settings import Config
 from last.skeleton import Layout
 
 # What the numbers of a stream mean; weights that know others are worth less.

@@ -46,7 +46,7 @@ def bone(x: Tensor, layout: Layout) -> Tensor:
 def mirror(x: Tensor, layout: Layout) -> Tensor:
     """x[v] - x[mirror(v)], from the same joint of the other side; zero on the midline, (N, C, T, V, M).
 
-    Hands are eight bones apart, further than most of a small network's layers see.
+    Hands are eight bones apart, further than a small network's graph convolutions reach.
     """
     return x - x.index_select(3, constant(layout.mirror, torch.long, x.device))
 
@@ -62,18 +62,18 @@ def partner(x: Tensor, layout: Layout, mask: Tensor | None = None) -> Tensor:
         layout: the skeleton of ``x``.
         mask: present bodies, (N, M) bool; None means all.
     """
-    bodies = x.shape[4]
-    if bodies == 1:
+    if x.shape[4] == 1:
         return torch.zeros_like(x)
-    others = constant(_partners(bodies), torch.long, x.device)
+    others = _partners(x)
     difference = x - x[:, :, :, layout.root, None].index_select(4, others)
     if mask is None:
         return difference
     return difference * (mask & mask.index_select(1, others))[:, None, None, None]
 
 
-def _partners(bodies: int) -> tuple[int, ...]:
-    return (min(1, bodies - 1), *[0] * (bodies - 1))
+def _partners(x: Tensor) -> Tensor:
+    """The other body of each of two or more, (M,)."""
+    return constant((1, *[0] * (x.shape[4] - 1)), torch.long, x.device)
 
 
 def ends(x: Tensor, layout: Layout, name: str) -> tuple[Tensor, Tensor]:
@@ -98,8 +98,9 @@ def ends(x: Tensor, layout: Layout, name: str) -> tuple[Tensor, Tensor]:
     if name == "mirror":
         return x, x.index_select(3, constant(layout.mirror, torch.long, x.device))
     if name == "partner":
-        others = constant(_partners(x.shape[4]), torch.long, x.device)
-        return x, x[:, :, :, layout.root, None].index_select(4, others).expand_as(x)
+        if x.shape[4] == 1:
+            return x, torch.zeros_like(x)
+        return x, x[:, :, :, layout.root, None].index_select(4, _partners(x)).expand_as(x)
     return x, x
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from last.config import Config, ConfigError
 from last.lineage import may_have_seen_tests, record_of
 from last.recognizer import Recognizer
+from last.setting_values import ConfigError
+from last.settings import Config
 from last.skeleton import Layout
 from last.training.distill import LABEL_WEIGHTS, Distillation
 

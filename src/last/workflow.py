@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from last import provenance
-from last.config import Config
 from last.data.augment import Augmentation
 from last.data.batches import Pipeline
 from last.data.datasets import load_dataset, open_store
@@ -30,6 +29,7 @@ from last.progress import Interrupted, Reporter, stop_on_signal
 from last.recognizer import build_model, describe
 from last.run import Run, RunError
 from last.run_evaluation import Evaluation, evaluate
+from last.settings import Config
 from last.start import start
 from last.teachers import distillation, open_teachers
 from last.training.checkpoint import save_weights

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from last.bench.grid import default_jobs, plan, run
-from last.config import ConfigError, with_overrides
+from last.config import with_overrides
 from last.data.engines import cores
 from last.progress import Interrupted, Reporter
+from last.setting_values import ConfigError
 from last.training.checkpoint import read_weights
 from last.workflow import begin
 

@@ -9,8 +9,9 @@ import yaml
 
 from last.bench.search import Plan, Trial, read_space, score, settle, write_log, write_recipe
 from last.cli import main
-from last.config import ConfigError, load_config
+from last.config import load_config
 from last.progress import Reporter
+from last.setting_values import ConfigError
 
 SPACE = {"mixing": [{"training.mix": 0.5}, {"training.mix": 1.0}], "rate": [{"training.lr": 0.2}]}
 
@@ -101,7 +102,7 @@ def test_the_log_keeps_all_trials_and_the_recipe_gives_what_was_chosen(plan, tmp
     measure, _ = measured({(): 50, (0.5,): 60, (1.0,): 58, (0.5, 0.2): 70})
     search = settle(SPACE, measure)
     log, recipe = tmp_path / "a.search.json", tmp_path / "found.yaml"
-    write_log(log, plan, search, "last search", "cpu")
+    write_log(log, plan, SPACE, search, "last search", "cpu")
     content = json.loads(log.read_text())
     assert content["kind"] == "search" and content["chosen"] == {"training.mix": 0.5, "training.lr": 0.2}
     assert [(row["settings"], row["top1"], row["lead"]) for row in content["trials"]][:3] == [
@@ -144,6 +145,12 @@ def test_a_recipe_also_says_what_all_trials_had(plan, tmp_path):
     assert set(yaml.safe_load(recipe.read_text())) == {"data", "training", "model"}
 
 
+def test_a_recipe_keeps_what_its_beginning_said_of_the_network(plan, tmp_path):
+    plan = replace(plan, dataset="sbu", recipe="two_persons", protocol="fold1")
+    write_recipe(tmp_path / "found.yaml", plan, settle({}, measured({(): 50})[0]), tmp_path / "a.search.json")
+    assert load_config("last_e_nano", "sbu", str(tmp_path / "found.yaml")).model.streams[3] == "partner"
+
+
 def test_the_command_keeps_a_log_that_no_other_search_overwrites(tmp_path, monkeypatch, capsys):
     def measure(plan, several, *rest):
         return [trial(settings, 50 + 20 * len(settings)) for settings in several]
@@ -152,22 +159,20 @@ def test_the_command_keeps_a_log_that_no_other_search_overwrites(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "space.yaml").write_text("mixing: [{training.mix: 0.5}]")
     command = ["search", "space.yaml", "--dataset", "utd_mhad", "--set", "data.protocol=own", "--device", "cpu"]
-    for _ in range(2):  # the same search goes on
-        assert main([*command, "--write", "found.yaml"]) == 0
+    for write in ([], ["--write", "found.yaml"]):  # the same search goes on
+        assert main([*command, *write]) == 0
     log = json.loads((tmp_path / "results" / "utd_mhad.own.last_e_nano.few_clips_mixed.search.json").read_text())
     assert (log["chosen"], log["protocol"], log["overrides"]) == ({"training.mix": 0.5}, "own", {})
     assert load_config(recipe="found.yaml").training.mix == 0.5
     assert "mixing: training.mix=0.5; top-1 on held-out clips 70.0" in capsys.readouterr().err
+    assert log["earlier"] == []
     (tmp_path / "space.yaml").write_text("rate: [{training.lr: 0.2}]")  # another space: what was tried stays
     assert main(command) == 0
-    trials = json.loads((tmp_path / "results" / "utd_mhad.own.last_e_nano.few_clips_mixed.search.json").read_text())[
-        "trials"
-    ]
-    assert [row["settings"] for row in trials] == [{}, {"training.lr": 0.2}, {"training.mix": 0.5}]
-    (tmp_path / "mine.yaml").write_text("training: {lr: 0.3}")
-    assert main([*command, "--write", "mine.yaml"]) == 1
-    assert "mine.yaml is there and does not come from utd_mhad.own" in capsys.readouterr().err
-    assert (tmp_path / "mine.yaml").read_text() == "training: {lr: 0.3}"
+    after = json.loads((tmp_path / "results" / "utd_mhad.own.last_e_nano.few_clips_mixed.search.json").read_text())
+    assert after["chosen"] == {"training.lr": 0.2}
+    assert after["earlier"] == [{key: value for key, value in log.items() if key != "earlier"}]
+    assert main([*command, "--write", "found.yaml"]) == 2
+    assert "--write found.yaml is there already and is left alone" in capsys.readouterr().err
     assert main([*command, "--parts", "2"]) == 1
     assert "holds the log of another search (parts 4, here 2) and is left alone" in capsys.readouterr().err
     assert main([*command, "--write", "found"]) == 2

@@ -11,9 +11,9 @@ from last.bench.memory import MemoryFault, peak_mb
 from last.bench.speed import Speed, interleave, markdown, measure, plan, ratios
 from last.bench.workload import RUNTIMES, Case, Runtime, prepare
 from last.cli import main
-from last.config import ConfigError
 from last.kernels import kernel_fault
 from last.progress import Reporter
+from last.setting_values import ConfigError
 from last.skeleton import load_layout
 
 CPU = torch.device("cpu")
@@ -125,8 +125,8 @@ def test_the_work_is_the_networks_own(monkeypatch):
     seen = []
     network = workload.build_model
 
-    def build(config, classes, layout):
-        model = network(config, classes, layout)
+    def build(config, classes, layout, training):
+        model = network(config, classes, layout, training)
         model.register_forward_hook(lambda m, args, y: seen.append((m.training, torch.is_grad_enabled(), y.shape)))
         return model
 
@@ -139,7 +139,7 @@ def test_the_work_is_the_networks_own(monkeypatch):
 def test_a_training_step_moves_the_weights(monkeypatch):
     models = []
     network = workload.build_model
-    monkeypatch.setattr(workload, "build_model", lambda *a: models.append(network(*a)) or models[-1])
+    monkeypatch.setattr(workload, "build_model", lambda *a, **k: models.append(network(*a, **k)) or models[-1])
     step = prepare(replace(CASE, phase="train"))
     before = [p.clone() for p in models[0].parameters()]
     step()

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from last.config import ConfigError
 from last.data.clip import Clip, FormatError
 from last.data.formats import FORMATS, Format, Reading, Source, find_clips
 from last.data.store import ClipStore, StoreError
+from last.setting_values import ConfigError
 from last.skeleton import load_layout
 from last.training.checkpoint import CheckpointError, read_checkpoint, read_weights
 

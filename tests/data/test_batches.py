@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from last.config import ConfigError
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline, sample_times
 from last.data.clip import Clip
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
+from last.setting_values import ConfigError
 from last.skeleton import load_layout
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import last
-from last.config import ConfigError, TrainingConfig, load_config
+from last.config import load_config
 from last.data import feed as feed_module
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
@@ -20,6 +20,8 @@ from last.data.store_writer import StoreWriter
 from last.data.windows import Windowed, shard_order
 from last.evaluate import predict
 from last.progress import Interrupted, Reporter
+from last.setting_values import ConfigError
+from last.settings import TrainingConfig
 from last.training.loop import Trainer
 from last.workflow import begin, train
 from tiny_clips import make_clips

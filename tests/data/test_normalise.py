@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from last.config import ConfigError
 from last.data.augment import rotation_matrices
 from last.data.normalise import front, minmax, torso
+from last.setting_values import ConfigError
 from last.skeleton import load_layout
 
 

@@ -3,7 +3,6 @@ import pytest
 import yaml
 from samples_tables import write_unknown_csv
 
-from last.config import ConfigError
 from last.data.clip import FormatError
 from last.data.datasets import load_dataset
 from last.data.formats import FORMATS, find_files, list_clips
@@ -12,6 +11,7 @@ from last.data.own_columns import guess_columns
 from last.data.own_description import write_description
 from last.data.own_layout import bones, own_layout, plain_names
 from last.data.synthetic_table import ACTIONS, CLIPS, JOINTS, SUBJECTS, write_csv
+from last.setting_values import ConfigError
 from last.skeleton import load_layout
 
 # Of the fifteen joints, by anatomy.

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from last.config import ConfigError
 from last.data.protocols import PROTOCOLS, ProtocolError, held_parts, require_rules, split, validation_split
 from last.data.store import CLIP_DTYPE, ClipStore
+from last.setting_values import ConfigError
 
 
 class Table:

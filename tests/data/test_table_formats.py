@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from samples_tables import CLASSES, COLUMNS, LAYOUT, READINGS, SAMPLES
 
-from last.config import ConfigError
 from last.data.clip import FormatError
 from last.data.formats import FORMATS, NoSkeletonError, Reading, Source, find_files, list_clips
 from last.data.formats.columns import Columns
+from last.setting_values import ConfigError
 from last.skeleton import Layout
 
 PAIR = Layout("pair", ("a", "b"), (0, 0), 0, 2)

@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 
 import last
-from last.config import TrainingConfig
 from last.data.batches import Pipeline
+from last.settings import TrainingConfig
 from last.training.auxiliary import overhear
 from last.training.step import Step
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import last
-from last.config import TrainingConfig, load_config
+from last.config import load_config
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.feed import Resident
 from last.progress import Interrupted, Reporter
+from last.settings import TrainingConfig
 from last.training.captured import WARM_UP, CapturedStep, why_eager
 from last.training.loop import Trainer, TrainingError
 from last.training.optim import average_weight, learning_rate

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 import last
-from last.config import TrainingConfig
 from last.data.batches import DeviceClips, Pipeline
 from last.data.feed import Resident
 from last.progress import Interrupted
+from last.settings import TrainingConfig
 from last.training.collapse import collapse
 from last.training.loop import Trainer
 from tiny_clips import make_clips

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 import last
-from last.config import TrainingConfig
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.feed import Resident
 from last.progress import Interrupted
+from last.settings import TrainingConfig
 from last.streams import KNOWN
 from last.training.captured import CapturedStep
 from last.training.checkpoint import CheckpointError, read_checkpoint, save_checkpoint

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 import last
-from last.config import TrainingConfig
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.feed import Resident
 from last.evaluate import measure, predict
 from last.progress import Interrupted
+from last.settings import TrainingConfig
 from last.training.checkpoint import CheckpointError, save_checkpoint
 from last.training.loop import Trainer, TrainingError
 from last.training.precision import Precision

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import last
-from last.config import TrainingConfig
+from last.settings import TrainingConfig
 from last.training.optim import (
     MovingAverage,
     average_weight,

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from last.config import TrainingConfig
 from last.data.augment import Augmentation
 from last.data.batches import Pipeline
+from last.settings import TrainingConfig
 from last.training.step import Step
 
 

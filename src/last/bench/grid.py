@@ -20,7 +20,7 @@ import torch
 
 from last import workflow
 from last.bench.entries import FOLDS, board_of
-from last.config import Config, ConfigError, load_config, recipe_of, with_overrides
+from last.config import load_config, recipe_of, with_overrides
 from last.data import engines
 from last.data.datasets import load_dataset
 from last.files import write_text
@@ -28,6 +28,8 @@ from last.models.cost import count_parameters
 from last.progress import Interrupted, Reporter, stop_on_signal
 from last.recognizer import build_model, choose_device
 from last.run import MOVABLE, Run, RunError, require_same_settings, result_name
+from last.setting_values import ConfigError
+from last.settings import Config
 from last.skeleton import load_layout
 
 OURS, AUTHORS = "ours", "authors"  # recipes, by whose they are

@@ -11,11 +11,13 @@ import numpy as np
 
 from last.bench.entries import FOLDS, Entry, Record, board_of, entries, spread
 from last.bench.significance import Difference, paired_bootstrap
-from last.config import ConfigError, ModelConfig, from_dict, load_config
+from last.config import from_dict, load_config
 from last.data.datasets import load_dataset
 from last.models import settings_of as network_settings
 from last.models.cost import count_macs
 from last.run import span_of
+from last.setting_values import ConfigError
+from last.settings import ModelConfig
 
 Verdict = Literal["wins", "loses", "no difference shown", "one seed", "not measured"]
 

@@ -16,13 +16,15 @@ import yaml
 
 from last import provenance
 from last.bench import grid
-from last.config import Config, ConfigError, load_config, read_yaml
+from last.config import load_config, read_yaml
 from last.data import engines
 from last.data.protocols import held_parts
 from last.files import write_text
 from last.progress import Reporter
 from last.recognizer import choose_device
 from last.run import RunError, read_record
+from last.setting_values import ConfigError
+from last.settings import Config
 
 # No matter of a recipe.
 _OF_THE_SET = {"data.name", "data.path", "data.protocol", "data.max_bodies", "training.recipe"}
@@ -257,27 +259,10 @@ def require_own_log(path: Path, plan: Plan) -> None:
         )
 
 
-def require_own_recipe(path: Path, log: Path) -> None:
-    """Refuse to write a recipe in the place of a file that no search with this log wrote.
-
-    Raises:
-        RunError: there is one.
-    """
-    if path.exists() and _source(log) not in path.read_text(encoding="utf-8", errors="replace"):
-        raise RunError(
-            f"{path} is there and does not come from {log.name}; it is left alone: give --write another name"
-        )
-
-
-def _source(log: Path) -> str:
-    """What a recipe says of where it comes from."""
-    return f"# every trial stands in {log.name}."
-
-
-def write_log(path: Path, plan: Plan, search: Search, command: str, device: str) -> None:
+def write_log(path: Path, plan: Plan, space: Space, search: Search, command: str, device: str) -> None:
     """Keep all trials so far, also those that lost, as a record for results/.
 
-    Trials of the log that is there, of the same search with other axes, stay behind the new ones.
+    The log of another space that is there stays, as the last of those in ``earlier``.
 
     Raises:
         WriteError: the file cannot be written.
@@ -293,9 +278,6 @@ def write_log(path: Path, plan: Plan, search: Search, command: str, device: str)
             row |= {"top1": round(trial.top1, 2), "parts": list(trial.parts), "seconds": round(trial.seconds)}
             row |= {"lead": round(lead, 2), "standard_error": round(error, 2)}
         rows.append(row)
-    if path.exists():
-        own = [row["settings"] for row in rows]
-        rows += [row for row in read_record(path)["trials"] if row["settings"] not in own]
     content = {
         "kind": "search",
         "dataset": config.data.name,
@@ -306,12 +288,19 @@ def write_log(path: Path, plan: Plan, search: Search, command: str, device: str)
         "seeds": plan.seeds,
         "held_out_clips": len(first.correct),
         "overrides": dict(plan.overrides),
+        "space": {axis: [dict(alternative) for alternative in alternatives] for axis, alternatives in space.items()},
         "steps": [{"axis": axis, "taken": dict(taken)} for axis, taken in search.steps],
         "chosen": dict(search.chosen.settings),
         "trials": rows,
         "config": config.to_dict(),
         **provenance.record(command, choose_device(device)),
+        "earlier": [],
     }
+    if path.exists():
+        there = read_record(path)
+        content["earlier"] = there.pop("earlier", [])
+        if there.get("space") != content["space"]:
+            content["earlier"].append(there)
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -327,11 +316,12 @@ def write_recipe(path: Path, plan: Plan, search: Search, log: Path) -> None:
         for key, value in values.items():
             name, origin = f"{section}.{key}", config.origins[f"{section}.{key}"]
             # A network's own settings come with its name, what was given on top of them does not.
-            kept = origin == "command line" if section == "model" else origin != "built-in default"
+            without = {"built-in default"} | ({config.origins["model.name"]} if section == "model" else set())
+            kept = origin not in without
             if name in search.chosen.settings or (kept and section != "environment" and name not in _OF_THE_SET):
                 sections.setdefault(section, {})[key] = value
     head = (
         f"# From '{plan.recipe}', by a search on held-out parts of the training clips of {config.data.name} "
-        f"{plan.protocol}:\n{_source(log)}\n"
+        f"{plan.protocol}:\n# every trial stands in {log.name}.\n"
     )
     write_text(path, head + yaml.safe_dump(sections, sort_keys=False, default_flow_style=None))

@@ -11,8 +11,9 @@ import torch
 
 from last.bench.memory import MemoryFault, peak_mb
 from last.bench.workload import RUNTIMES, Case, Phase, prepare
-from last.config import ConfigError
 from last.progress import Reporter
+from last.setting_values import ConfigError
+from last.settings import Structure
 from last.skeleton import Layout
 
 REFERENCE = "efficientgcn_b0"
@@ -39,6 +40,7 @@ class Speed:
         ms_median: milliseconds a call, the median over rounds.
         ms_spread: their interquartile range; 0 where a slow case took part in one round alone.
         peak_mb: megabytes, see :func:`last.bench.memory.peak_mb`.
+        structure: of LAST-E in training.
     """
 
     model: str
@@ -54,6 +56,7 @@ class Speed:
     ms_median: float
     ms_spread: float
     peak_mb: float | None
+    structure: Structure = "plain"
 
 
 def plan(
@@ -184,6 +187,7 @@ def _speed(case: Case, times: Sequence[float], peak: float | None) -> Speed:
         ms_median=round(ms, 4),
         ms_spread=round(float(high - low), 4),
         peak_mb=None if peak is None else round(peak, 1),
+        structure=case.structure,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from last.config import Config, KernelMode, StepMode, Structure, load_config
+from last.config import load_config
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.clip import Clip
@@ -19,6 +19,7 @@ from last.data.feed import Resident
 from last.kernels import accelerate, kernel_fault
 from last.models import Network
 from last.recognizer import build_model
+from last.settings import Config, KernelMode, StepMode, Structure
 from last.skeleton import Layout
 from last.training.loop import Trainer
 from last.training.precision import Precision

@@ -12,8 +12,8 @@ from functools import cache
 import torch
 from torch import Generator, Tensor
 
-from last.config import TrainingConfig
 from last.constants import constant
+from last.settings import TrainingConfig
 from last.skeleton import Layout
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from last.config import ConfigError, DataConfig, ModelConfig, share_of_crop
 from last.constants import constant
 from last.data.augment import Augmentation, augment, hidden
 from last.data.clip import Clip
 from last.data.normalise import AFTER_AUGMENTATION, BEFORE_AUGMENTATION, check_steps
 from last.data.rows import load_rows
 from last.data.store import ClipStore, encode_confidence
+from last.setting_values import ConfigError
+from last.settings import DataConfig, ModelConfig, share_of_crop
 from last.skeleton import Layout
 from last.streams import KNOWN, STREAMS, Origin, ends, make
 
@@ -332,7 +333,7 @@ class Pipeline:
 
     def _without(self, stream: Tensor, name: str, covered: Tensor) -> Tensor:
         """A stream, zero wherever a covered joint, (N, 1, T, V, 1), takes part."""
-        one, other = ends(~covered.expand(-1, -1, *stream.shape[2:4], -1), self.layout, name)
+        one, other = ends(~covered.expand(-1, -1, *stream.shape[2:]), self.layout, name)
         return stream * (one & other)
 
     def _with_seen(self, made: dict[str, Tensor], seen: Tensor) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from last.config import ConfigError
 from last.data.check_clips import Poses, faults_of
 from last.data.check_split import check_classes, check_split, check_subjects
 from last.data.clip import UNKNOWN, Clip, FormatError
@@ -14,6 +13,7 @@ from last.data.findings import Finding, Findings
 from last.data.formats import FORMATS, Format, NoSkeletonError, Source, find_clips
 from last.data.info import packaged_dataset, protocols_for
 from last.data.store import ClipStore, StoreError
+from last.setting_values import ConfigError
 from last.skeleton import Layout, load_layout
 
 Progress = Callable[[int, int], None]

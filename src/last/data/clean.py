@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from last.config import DataConfig
 from last.data.clip import Clip
+from last.settings import DataConfig
 from last.skeleton import Layout
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from last.config import CONFIG_DIR, Config, ConfigError, available, find, is_file, read_yaml
+from last.config import CONFIG_DIR, available, find, is_file, read_yaml
 from last.data import synthetic
 from last.data.clean import CleanOptions
 from last.data.formats import FORMATS, Format, Reading
@@ -14,6 +14,8 @@ from last.data.prepare import Engine, PrepareReport, prepare
 from last.data.protocols import protocols_of, require_rules
 from last.data.store import ClipStore
 from last.data.store_writer import JointDtype
+from last.setting_values import ConfigError
+from last.settings import Config
 from last.skeleton import Layout, load_layout
 
 _log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from last.config import ConfigError
 from last.data.batches import DeviceClips
 from last.data.store import ClipStore
 from last.data.windows import Windowed, epoch_order
+from last.setting_values import ConfigError
 
 Choice = Literal["auto", "device", "windows"]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from last.config import ConfigError
 from last.constants import constant
+from last.setting_values import ConfigError
 from last.skeleton import Layout
 
 

@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from last.config import ConfigError, available
+from last.config import available
 from last.data.formats.columns import AXES, Columns, number_of
 from last.data.own import OwnData, describe
 from last.files import write_text
+from last.setting_values import ConfigError
 
 _PATTERNS = ("{joint}_{axis}", "{joint}.{axis}", "{joint}{axis}", "{axis}_{joint}", "{axis}{joint}")
 _WIDTH = 110

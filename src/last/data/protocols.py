@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from last.config import ConfigError
 from last.data.store import IDS, ClipStore
+from last.setting_values import ConfigError
 
 _NTU60_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
 _SBU_FOLDS = (

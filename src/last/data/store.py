@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from last.config import ConfigError
 from last.data.clip import Clip
+from last.setting_values import ConfigError
 from last.skeleton import Layout, layout_from_dict
 
 VERSION = 2

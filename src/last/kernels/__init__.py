@@ -3,13 +3,14 @@
 import torch
 from torch import nn
 
-from last.config import ConfigError, KernelMode
 from last.kernels import gpu
 from last.kernels.cpu.block import CpuKernels
 from last.kernels.cpu.build import BuildError, library, uses_threads
 from last.models import family_of
 from last.models.last_e import Kernels, LastE, LightGCNBlock, StreamFusion
 from last.models.layers.branched_conv import is_branched
+from last.setting_values import ConfigError
+from last.settings import KernelMode
 
 
 def accelerate(model: nn.Module, device: torch.device, mode: KernelMode = "auto") -> str:

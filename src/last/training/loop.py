@@ -15,12 +15,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from last.config import StepMode, TrainingConfig
 from last.data.augment import Augmentation
 from last.data.batches import DeviceClips, Pipeline
 from last.data.feed import Feed, Resident
 from last.models import Network
 from last.progress import Interrupted
+from last.settings import StepMode, TrainingConfig
 from last.training.captured import CapturedStep, why_eager, working_on
 from last.training.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from last.training.collapse import collapse

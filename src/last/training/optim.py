@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from last.config import TrainingConfig
 from last.models import Network
+from last.settings import TrainingConfig
 
 # Everything else (biases, BatchNorm, softmax weights, learned graphs) is small by design, not by decay.
 DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d)

@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from last.config import TrainingConfig
 from last.data.batches import DeviceClips, Pipeline
 from last.models import Network
+from last.settings import TrainingConfig
 from last.training.auxiliary import overhear
 from last.training.checkpoint import load_weights
 from last.training.distill import Distillation, classifiers

@@ -23,10 +23,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from last.config import ConfigError
 from last.data.clip import UNKNOWN, FormatError
 from last.data.formats.format import Reading
 from last.data.formats.source import Source
+from last.setting_values import ConfigError
 from last.skeleton import Layout
 
 AXES = "xyz"
