@@ -42,7 +42,6 @@ ABLATION = (
     ("taught by three small DD-Nets", "few_clips_mixed_distilled", "last", FIVE),
     ("with branches in training", "few_clips_mixed_branched", "last", FIVE),
     ("the joint stream alone", "few_clips_mixed_joint", "last", FIVE),
-    ("with the stream `mirror` besides", "few_clips_mixed_mirror", "last", FIVE),
 )
 ABLATED = ("utd_mhad", "msr_action3d")
 SCORES = ("top1", "top1_without_copies", "top5", "mean_class_accuracy")

@@ -46,11 +46,11 @@ def test_two_at_a_time_end_in_the_scoreboard(call, ucla_like):
     words = ("--datasets", "nw_ucla", "--models", "nano_e", "--set", f"data.path={ucla_like.path}", *TINY, "--seeds", 2)
     code, out, err = call(*words, "--jobs", 2)
     assert code == 0, err
-    assert "2 runs: 0 done, 2 to do, 2 at a time" in err and "2/2 nw_ucla.xview.last_e_nano.nw_ucla.seed" in err
+    assert "2 runs: 0 done, 2 to do, 2 at a time" in err and "2/2 nw_ucla.xview.last_e_nano.nw_ucla_long.seed" in err
     (row,) = (line for line in out.splitlines() if line.startswith("| last_e_nano |"))
-    result = json.loads(Path("results/nw_ucla.xview.last_e_nano.nw_ucla.seed1.json").read_text())
+    result = json.loads(Path("results/nw_ucla.xview.last_e_nano.nw_ucla_long.seed1.json").read_text())
     assert result["hardware"].endswith(", 1 thread")
-    assert "| nw_ucla, 1 | 2 | **" in row
+    assert "| nw_ucla_long, 1 | 2 | **" in row
     code, again, err = call(*words)
     assert (code, again) == (0, out)
     assert "2 runs: 2 done, 0 to do" in err
@@ -59,7 +59,7 @@ def test_two_at_a_time_end_in_the_scoreboard(call, ucla_like):
 def test_a_failure_is_told_at_the_end_with_exit_code_1(call):
     code, _, err = call("--datasets", "nw_ucla", "--models", "nano_e", "--jobs", 1, *TINY)
     assert code == 1
-    assert "last: nw_ucla.xview.last_e_nano.nw_ucla.seed0 failed: no prepared clips of 'nw_ucla'" in err
+    assert "last: nw_ucla.xview.last_e_nano.nw_ucla_long.seed0 failed: no prepared clips of 'nw_ucla'" in err
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_later_files_win_and_say_so():
     config = load_config("last_e_small", "nw_ucla", environment="local", overrides={"training.lr": "0.3"})
     assert config.training.lr == 0.3
     assert config.origins["training.lr"] == "command line"
-    assert config.origins["training.ema"] == "configs/training/nw_ucla.yaml"
+    assert config.origins["training.ema"] == "configs/training/nw_ucla_long.yaml"
     assert config.origins["data.max_bodies"] == "configs/data/nw_ucla.yaml"
     assert config.origins["model.name"] == "configs/model/last_e_small.yaml"
     assert config.origins["environment.workers"] == "configs/environment/local.yaml"
@@ -73,12 +73,12 @@ def test_the_originals_recipe_stays_available():
 
 
 def test_data_sets_and_the_networks_of_others_name_their_recipes(tmp_path):
-    assert recipe_of("data", "nw_ucla") == "nw_ucla"
+    assert recipe_of("data", "nw_ucla") == "nw_ucla_long"
     assert recipe_of("model", "last_e_nano") is None
     mine = tmp_path / "mine.yaml"
     mine.write_text("recipe: few_clips\nmodel:\n  name: last_e_nano\n")
     assert recipe_of("model", str(mine)) == "few_clips"
-    assert load_config(str(mine), "nw_ucla").training.recipe == "nw_ucla"  # a network's own only where asked for
+    assert load_config(str(mine), "nw_ucla").training.recipe == "nw_ucla_long"  # a network's own only where asked for
     mine.write_text("recipe: 3")
     with pytest.raises(ConfigError, match="is 3, expected the name of a recipe"):
         recipe_of("model", str(mine))

@@ -67,10 +67,10 @@ def test_the_result_says_how_to_get_it_again(run, tmp_path):
         "kind", "model", "parameters", "dataset", "protocol", "recipe", "seed", "epochs", "top1", "top5",
         "mean_class_accuracy", "command", "commit", "hardware", "torch", "seconds", "date", "config",
     }  # fmt: skip
-    assert (result["kind"], result["command"], result["recipe"]) == ("accuracy", "last train", "nw_ucla")
+    assert (result["kind"], result["command"], result["recipe"]) == ("accuracy", "last train", "nw_ucla_long")
     assert result["parameters"] == count_parameters(load_model(run.path))
     copied = run.copy_result("result.json", tmp_path / "results")
-    assert copied.name == "nw_ucla.xview.last_e_nano.nw_ucla.seed0.json"
+    assert copied.name == "nw_ucla.xview.last_e_nano.nw_ucla_long.seed0.json"
     assert json.loads(copied.read_text()) == result
 
 

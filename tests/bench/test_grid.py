@@ -64,7 +64,7 @@ def test_a_record_is_enough_where_the_run_was_made_elsewhere(tiny, tmp_path):
 def test_all_networks_have_one_seed_before_any_has_two():
     cells = plan(["nw_ucla", "utd_mhad"], [NANO, "efficientgcn_b0"], ["ours", "authors"], 2)
     first = [
-        "nw_ucla.xview.last_e_nano.nw_ucla.seed0", "nw_ucla.xview.efficientgcn_b0.nw_ucla.seed0",
+        "nw_ucla.xview.last_e_nano.nw_ucla_long.seed0", "nw_ucla.xview.efficientgcn_b0.nw_ucla_long.seed0",
         "nw_ucla.xview.efficientgcn_b0.efficientgcn.seed0", "utd_mhad.xsub.last_e_nano.few_clips_mixed.seed0",
         "utd_mhad.xsub.efficientgcn_b0.few_clips_mixed.seed0", "utd_mhad.xsub.efficientgcn_b0.efficientgcn.seed0",
     ]  # fmt: skip
@@ -73,7 +73,7 @@ def test_all_networks_have_one_seed_before_any_has_two():
 
 def test_a_data_set_of_folds_is_tested_by_all_of_them_unless_one_is_asked_for():
     assert [c.config.data.protocol for c in plan(["sbu"], [NANO], ["ours"], 1)] == [f"fold{i}" for i in range(1, 6)]
-    assert names(plan(["sbu"], [NANO], ["ours"], 1, protocol="fold2")) == ["sbu.fold2.last_e_nano.few_clips.seed0"]
+    assert names(plan(["sbu"], [NANO], ["ours"], 1, protocol="fold2")) == ["sbu.fold2.last_e_nano.two_persons.seed0"]
 
 
 def test_the_command_says_all_but_where_files_lie():
@@ -87,12 +87,12 @@ def test_the_command_says_all_but_where_files_lie():
 
 
 def test_a_recipe_by_two_names_is_one_run():
-    assert len(plan(["nw_ucla"], [NANO], ["ours", "nw_ucla"], 1)) == 1
+    assert len(plan(["nw_ucla"], [NANO], ["ours", "nw_ucla_long"], 1)) == 1
 
 
 def test_another_recipe_under_the_same_name_is_no_run_to_leave_out(tmp_path):
     mine = tmp_path / "mine.yaml"
-    mine.write_text("training: {recipe: nw_ucla, lr: 0.5}")
+    mine.write_text("training: {recipe: nw_ucla_long, lr: 0.5}")
     with pytest.raises(ConfigError, match=r"two different runs of this grid would be nw_ucla\.xview"):
         plan(["nw_ucla"], [NANO], ["ours", str(mine)], 1)
 

@@ -28,7 +28,7 @@ def test_a_row_says_how_good_how_large_and_how_long():
     records = [record(seed=seed, right=right, seconds=60.0 * right) for seed, right in ((0, 8), (1, 9), (2, 10))]
     ((_, parameters, macs, recipe, seeds, top1, minutes, versus),) = row(records)
     assert (parameters, recipe, seeds, top1, minutes) == (
-        "87,508", "nw_ucla, 100", "3", "**90.0 ± 10.0**", "9 (CPU, 1 thread)",
+        "87,508", "nw_ucla_long, 300", "3", "**90.0 ± 10.0**", "9 (CPU, 1 thread)",
     )  # fmt: skip
     frames = load_config(dataset="nw_ucla").data.frames
     assert macs == f"{count_macs(NANO, 10, 'kinect20', frames, 1) / 1e6:,.1f}"
@@ -38,7 +38,7 @@ def test_a_row_says_how_good_how_large_and_how_long():
 
 
 def test_macs_are_of_the_bodies_crops_and_streams_of_the_run():
-    other = record(dataset="sbu", protocol="fold1")
+    other = record(dataset="sbu", protocol="fold1", recipe="few_clips")
     other["config"]["model"] |= {"streams": ["joint"]}
     (cells,) = row([other], dataset="sbu")
     assert cells[2] == f"{count_macs(NANO, 8, 'sbu15', 48, 2, streams=('joint',)) / 1e6:,.1f}"
