@@ -158,7 +158,7 @@ def test_the_command_tunes_and_its_result_says_from_what(config, tmp_path, monke
     said = " ".join(capsys.readouterr().err.split())
     assert "starts from last_e_nano (trained, top-1 12.5), trained on nw_ucla xview" in said
     (result,) = (tmp_path / "results").iterdir()
-    assert result.name == "nw_ucla.xview.last_e_nano.nw_ucla_tuned.seed0.json"
+    assert result.name == "nw_ucla.xview.last_e_nano.nw_ucla_long_tuned.seed0.json"
     record = json.loads(result.read_text())["start"]
     assert (record["path"], record["model"], record["dataset"], record["protocol"], record["top1"]) == (
         "trained", "last_e_nano", "nw_ucla", "xview", 12.5,

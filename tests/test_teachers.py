@@ -47,7 +47,7 @@ def test_the_command_trains_a_student_and_its_result_says_of_whom(config, tmp_pa
     assert f"taught by last_e_nano (teacher, top-1 12.5), last_e_nano ({other}), asked at each step" in said
     assert "label weight 0.7, temperature 4" in said
     (result,) = (tmp_path / "results").iterdir()
-    assert result.name == "nw_ucla.xview.last_e_nano.nw_ucla_distilled.seed0.json"
+    assert result.name == "nw_ucla.xview.last_e_nano.nw_ucla_long_distilled.seed0.json"
     teachers = json.loads(result.read_text())["teachers"]
     assert [(t["path"], t["model"], t.get("top1")) for t in teachers] == [
         ("teacher", "last_e_nano", 12.5),
