@@ -25,14 +25,15 @@ from last.models import family_of
 from last.models.cost import costs
 from last.models.cost import markdown as markdown_of_costs
 from last.pretrained import list_pretrained
-from last.run import scored_on
+from last.run import scored_on, span_of
+from last.settings import share_of_crop
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BEST = 10  # trials of a search that are shown
-# What stands in the table of ablations: a change, and the recipe, weights and way of testing that have it.
-FIVE, MIDDLE, WHOLE = "5 crops of each clip, 70% long", "the middle 70% of each clip", "whole clips"
+# What stands in the table of ablations: a change, and the recipe, weights, crops and their length that have it.
+FIVE, MIDDLE, WHOLE = (5, 0.7), (1, 0.7), (1, 1.0)
 ABLATION = (
     ("`few_clips_mixed` as it is", "few_clips_mixed", "last", FIVE),
     ("without the moving average", "few_clips_mixed", "unaveraged", FIVE),
@@ -236,15 +237,15 @@ def ablation_table() -> str:
     """What each part of `few_clips_mixed` is worth to LAST-E nano: its scores with it changed, and how many seeds."""
     found = [entry for entry in entries(read_records(RESULTS)) if entry.model == "last_e_nano" and entry.complete]
 
-    def of(dataset: str, recipe: str, weights: str, scored: str) -> Entry | None:
-        asked = (dataset, recipe, weights, scored)
-        return next((entry for entry in found if _kind(entry.first) == asked), None)
+    def of(dataset: str, *kind: Any) -> Entry | None:
+        return next((entry for entry in found if _kind(entry.first) == (dataset, *kind)), None)
 
+    bases = {dataset: of(dataset, *ABLATION[0][1:]) for dataset in ABLATED}
     rows = []
     for what, *kind in ABLATION:
         row = [what]
-        for dataset in ABLATED:
-            entry, base = of(dataset, *kind), of(dataset, *ABLATION[0][1:])
+        for dataset, base in bases.items():
+            entry = of(dataset, *kind)
             row.append("not measured" if entry is None else f"{spread(entry.scores())} ({len(entry.complete)})")
             if entry is None or base is None or entry is base:
                 row.append("")
@@ -255,8 +256,9 @@ def ablation_table() -> str:
     return _grid(header, rows)
 
 
-def _kind(record: Record) -> tuple[str, str, str, str]:
-    return record["dataset"], record["recipe"], record["weights"], scored_on(record)
+def _kind(record: Record) -> tuple[str, str, str, tuple[int, float]]:
+    crops = record["crops"]
+    return record["dataset"], record["recipe"], record["weights"], (crops, share_of_crop(span_of(record), crops))
 
 
 def search_tables() -> str:

@@ -40,7 +40,7 @@ def velocity(x: Tensor) -> Tensor:
 
 def bone(x: Tensor, layout: Layout) -> Tensor:
     """x[v] - x[parent(v)], the root zero, (N, C, T, V, M)."""
-    return x - x.index_select(3, constant(layout.parents, torch.long, x.device))
+    return x - _joints(x, layout.parents)
 
 
 def mirror(x: Tensor, layout: Layout) -> Tensor:
@@ -48,7 +48,7 @@ def mirror(x: Tensor, layout: Layout) -> Tensor:
 
     Hands are eight bones apart, further than a small network's graph convolutions reach.
     """
-    return x - x.index_select(3, constant(layout.mirror, torch.long, x.device))
+    return x - _joints(x, layout.mirror)
 
 
 def partner(x: Tensor, layout: Layout, mask: Tensor | None = None) -> Tensor:
@@ -64,16 +64,18 @@ def partner(x: Tensor, layout: Layout, mask: Tensor | None = None) -> Tensor:
     """
     if x.shape[4] == 1:
         return torch.zeros_like(x)
-    others = _partners(x)
-    difference = x - x[:, :, :, layout.root, None].index_select(4, others)
-    if mask is None:
-        return difference
-    return difference * (mask & mask.index_select(1, others))[:, None, None, None]
+    difference = x - _partners(x[:, :, :, layout.root, None])
+    return difference if mask is None else difference * (mask & _partners(mask))[:, None, None, None]
+
+
+def _joints(x: Tensor, places: tuple[int, ...]) -> Tensor:
+    """What is said of these joints, (N, C, T, V, M)."""
+    return x.index_select(3, constant(places, torch.long, x.device))
 
 
 def _partners(x: Tensor) -> Tensor:
-    """The other body of each of two or more, (M,)."""
-    return constant((1, *[0] * (x.shape[4] - 1)), torch.long, x.device)
+    """What is said of the other body of each of two or more, (..., M)."""
+    return x.index_select(-1, constant((1, *[0] * (x.shape[-1] - 1)), torch.long, x.device))
 
 
 def ends(x: Tensor, layout: Layout, name: str) -> tuple[Tensor, Tensor]:
@@ -94,13 +96,13 @@ def ends(x: Tensor, layout: Layout, name: str) -> tuple[Tensor, Tensor]:
     if name == "velocity":
         return x, torch.cat([x[:, :, 1:], x[:, :, -1:]], dim=2)
     if name == "bone":
-        return x, x.index_select(3, constant(layout.parents, torch.long, x.device))
+        return x, _joints(x, layout.parents)
     if name == "mirror":
-        return x, x.index_select(3, constant(layout.mirror, torch.long, x.device))
+        return x, _joints(x, layout.mirror)
     if name == "partner":
         if x.shape[4] == 1:
             return x, torch.zeros_like(x)
-        return x, x[:, :, :, layout.root, None].index_select(4, _partners(x)).expand_as(x)
+        return x, _partners(x[:, :, :, layout.root, None]).expand_as(x)
     return x, x
 
 

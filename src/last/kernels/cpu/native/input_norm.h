@@ -11,6 +11,11 @@ struct NormedInput {
     int threads, clips, channels, plane;
     const float* x;     // (N, C, V, T)
 
+    // Of the arguments of a kernel.
+    template <class Call>
+    explicit NormedInput(const Call& a)
+        : norms(a.before), threads(a.threads), clips(a.clips), channels(a.channels), plane(a.joints * a.frames), x(a.x) {}
+
     Halves halves() const { return Halves{norms, channels / 2}; }
     const float* at(int n, int c) const { return x + (static_cast<size_t>(n) * channels + c) * plane; }
 

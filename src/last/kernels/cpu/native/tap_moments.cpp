@@ -97,14 +97,9 @@ struct TapMoments {
     float *dx, *dscale, *doffset;
 };
 
-static NormedInput normed_input(const TapMoments& a) {
-    return {a.before, static_cast<int>(a.threads), static_cast<int>(a.clips), static_cast<int>(a.channels),
-            static_cast<int>(a.joints * a.frames), a.x};
-}
-
 void tap_moments_forward(const TapMoments* call) {
     const TapMoments& a = *call;
-    const NormedInput input = normed_input(a);
+    const NormedInput input(a);
     const int channels = a.channels, half = channels / 2;
     const Rows rows[2] = {Rows(a.joints, a.frames, a.stride, a.dilation[0]), Rows(a.joints, a.frames, a.stride, a.dilation[1])};
     input.settle();
@@ -147,7 +142,7 @@ void tap_moments_forward(const TapMoments* call) {
 
 void tap_moments_backward(const TapMoments* call) {
     const TapMoments& a = *call;
-    const NormedInput input = normed_input(a);
+    const NormedInput input(a);
     const int channels = a.channels, half = channels / 2;
     const Rows rows[2] = {Rows(a.joints, a.frames, a.stride, a.dilation[0]), Rows(a.joints, a.frames, a.stride, a.dilation[1])};
     NormedInputGradient of_input(input, a.dx);

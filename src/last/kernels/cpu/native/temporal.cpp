@@ -24,11 +24,6 @@ struct Temporal {
     float *dx, *dresidual, *dkernel, *dweight, *dscale_before, *doffset_before, *dscale, *doffset;
 };
 
-static NormedInput normed_input(const Temporal& a) {
-    return {a.before, static_cast<int>(a.threads), static_cast<int>(a.clips), static_cast<int>(a.channels),
-            static_cast<int>(a.joints * a.frames), a.x};
-}
-
 // The input of the 1x1 convolution of one clip, (C, P), by way of the rows of each half.
 static void convolved(const Temporal& a, const NormedInput& input, const Rows* rows, float* const* spread, int n, float* out) {
     const int half = a.channels / 2, size = a.joints * rows->kept;
@@ -44,7 +39,7 @@ static void convolved(const Temporal& a, const NormedInput& input, const Rows* r
 void temporal_forward(const Temporal* call) {
     const Temporal& a = *call;
     const int channels = a.channels, half = channels / 2;
-    const NormedInput input = normed_input(a);
+    const NormedInput input(a);
     const Halves after{a.after, half};
     const Rows rows[2] = {Rows(a.joints, a.frames, a.stride, a.dilation[0]), Rows(a.joints, a.frames, a.stride, a.dilation[1])};
     const int size = a.joints * rows->kept;
@@ -95,7 +90,7 @@ void temporal_forward(const Temporal* call) {
 void temporal_backward(const Temporal* call) {
     const Temporal& a = *call;
     const int channels = a.channels, half = channels / 2;
-    const NormedInput input = normed_input(a);
+    const NormedInput input(a);
     const Halves after{a.after, half};
     const Rows rows[2] = {Rows(a.joints, a.frames, a.stride, a.dilation[0]), Rows(a.joints, a.frames, a.stride, a.dilation[1])};
     const int size = a.joints * rows->kept;
