@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,9 @@ def speeds(cases: Sequence[Case], rounds: int) -> list[Speed]:
     return measure(able, rounds, torch.Generator().manual_seed(0), Reporter())
 
 
-def ways(first: Case, rounds: int) -> list[Speed]:
-    """Each network by each runtime that suits it; compiling for a CPU takes minutes and gains nothing there."""
-    names = [name for name, runtime in RUNTIMES.items() if first.device != "cpu" or not runtime.compiles]
-    models = LAST if first.device != "cpu" else LAST[:-1]
-    return speeds([replace(first, model=model, runtime=name) for model in models for name in names], rounds)
+def ways(first: Case, rounds: int, models: Sequence[str], runtimes: Sequence[str]) -> list[Speed]:
+    """Each network by each runtime that suits it."""
+    return speeds([replace(first, model=model, runtime=name) for model in models for name in runtimes], rounds)
 
 
 def rates(device: torch.device) -> tuple[float, float]:
@@ -214,6 +213,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parts = ["ways", "bounds", "profile", "costs", "side"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=[*parts, "branches", "set"])
+    parser.add_argument(
+        "--models", nargs="+", choices=LAST, help="of the ways; else all that the device has memory for"
+    )
+    parser.add_argument(
+        "--runtimes", nargs="+", choices=list(RUNTIMES), help="of the ways; else all that suit the device"
+    )
     parser.add_argument("--clips", type=int, nargs=2, default=CLIPS, help="of the set, to train and to test")
     parser.add_argument("--epochs", type=int, default=70)
     parser.add_argument("--json", type=Path, help="file for the figures, in results/")
@@ -223,7 +228,11 @@ def main() -> None:
     runtime = "fused" if on_cpu else "fused_graph_half"
     first = Case("last_e_nano", runtime, given.device, threads, 16 if on_cpu else 256, "train", load_layout("ntu"))
     content: dict[str, Any] = {"kind": "training"}
-    for part, function in (("ways", ways), ("costs", costs), ("branches", branches)):
+    # Compiling for a CPU takes minutes and gains nothing there.
+    runtimes = given.runtimes or [name for name, runtime in RUNTIMES.items() if not (on_cpu and runtime.compiles)]
+    models = given.models or (LAST[:-1] if on_cpu else LAST)
+    timed_ways = partial(ways, models=models, runtimes=runtimes)
+    for part, function in (("ways", timed_ways), ("costs", costs), ("branches", branches)):
         if part in given.parts:
             rows = function(first, given.rounds)
             show(rows)
@@ -234,7 +243,8 @@ def main() -> None:
         content["profile"] = profile(first)
     if "side" in given.parts:
         # The batch of the recipes, for which a GPU is far too wide.
-        case = replace(first, batch=16, threads=1)
+        # Compiling kernels of their own for it would take longer than all of this.
+        case = replace(first, batch=16, threads=1, runtime="fused" if on_cpu else "graph")
         content["side"] = []
         for runs in (2,) if on_cpu else (2, 4, 8, 16):
             found = time_side_by_side(case, runs, 10 if on_cpu else 100)

@@ -64,6 +64,7 @@ def accuracy(
     making: Making = AS_USUAL,
     results: Path = Path("results"),
     pictures: Path | None = None,
+    reports: bool = True,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Train networks on data sets by recipes with seeds, a few at a time, and print the scoreboard.
@@ -79,6 +80,7 @@ def accuracy(
         protocol: the data set's own where not given, and all folds where it is one of them.
         results: folder that gets a copy of each run's result.json; the scoreboard is made from what is there.
         pictures: folder that gets top-1 against parameters and MACs, drawn from ``results``.
+        reports: write the report of each run, seconds of one core; 'last evaluate' writes it at any time.
         dry_run: print the command of each run that is to be made, and make none.
     """
     from last.bench import grid
@@ -101,7 +103,8 @@ def accuracy(
         reporter.say(f"{len(waiting)} of {len(cells)} runs are to be made")
         return 0
     try:
-        failed = grid.run(cells, making.jobs, making.threads, making.device, making.engine, results, reporter)
+        how = (making.jobs, making.threads, making.device, making.engine)
+        failed = grid.run(cells, *how, results, reporter, reports)
     finally:  # a grid that was stopped is a table already
         names = {cell.config.data.name for cell in cells}
         found = [board for board in boards(read_records(results)) if board.dataset in names]
@@ -139,7 +142,7 @@ def speed(
     Args:
         models: which; all where not given.
         runtimes: eager, fused (the kernels of LAST-E), compiled (torch.compile, a minute or more for each network and
-            shape); on a GPU also graph, fused_graph (the step captured), compiled_half, fused_graph_half (in bfloat16);
+            shape); on a GPU also graph, fused_graph (the step captured), and compiled_half, graph_half, fused_graph_half (in bfloat16);
             eager and fused where not given.
         layout: the skeleton.
         frames: of the clips.

@@ -38,13 +38,13 @@ class Evaluation:
         metrics: on the test part.
         result: the record for results/, as in ``result_file``.
         result_file: its name in the run's folder.
-        report: the page.
+        report: the page, if one was written.
     """
 
     metrics: Metrics
     result: dict[str, Any]
     result_file: str
-    report: Path
+    report: Path | None
 
 
 def evaluate(
@@ -54,8 +54,9 @@ def evaluate(
     weights: Weights = "last",
     crops: int | None = None,
     span: float | None = None,
+    draws: bool = True,
 ) -> Evaluation:
-    """Score a run's network on the test part of its protocol; write evaluation, scores, result and report.
+    """Score a run's network on the test part of its protocol; write evaluation, scores, result and, if asked, report.
 
     Other weights, crops or spans than those that the run reports get files of their own, such as
     result.best.crops1.json.
@@ -67,6 +68,7 @@ def evaluate(
         weights: of the last epoch, the best on the validation part, or the last epoch's without their average.
         crops: test-time crops; None takes the run's own setting.
         span: share of a clip in each crop; None takes the run's own setting.
+        draws: whether to write the report.
 
     Raises:
         CheckpointError: the run has no such weights, or they do not fit the store.
@@ -139,6 +141,8 @@ def evaluate(
     run.write_json(f"evaluation{own}.json", scored | metrics.to_dict(store.classes))
     scores.save(run.path / f"scores{own}.npz")
     run.write_json(f"result{own}.json", result)
+    if not draws:
+        return Evaluation(metrics, result, f"result{own}.json", None)
     report = run.path / f"report{own}.html"
     with reporter.bar("drawing the report"):
         write_report(

@@ -129,7 +129,12 @@ def resume(path: Path, given: Mapping[str, Any], device: torch.device, command: 
 
 
 def train(
-    run: Run, resumed: bool, device: torch.device, reporter: Reporter, stop: Callable[[], bool] | None = None
+    run: Run,
+    resumed: bool,
+    device: torch.device,
+    reporter: Reporter,
+    stop: Callable[[], bool] | None = None,
+    draws: bool = True,
 ) -> Evaluation:
     """Train, from the start or from the run's checkpoint, then evaluate and write the report.
 
@@ -139,6 +144,7 @@ def train(
         device: where to train.
         reporter: says what happens.
         stop: asked after each step whether to stop; None listens for Ctrl-C.
+        draws: whether to write the report, which takes seconds.
 
     Returns:
         The last epoch's network on the test part.
@@ -223,7 +229,7 @@ def train(
     if feed.waited >= 1:
         reporter.say(f"training waited {feed.waited:.0f} s for the disk")
     with _EVALUATING:
-        return evaluate(run, device, reporter)
+        return evaluate(run, device, reporter, draws=draws)
 
 
 def _size(model: Network) -> str:
@@ -254,7 +260,6 @@ def _fit(
         if note != trainer.note:
             note = trainer.note
             reporter.say(note)
-        run.write_history(trainer.progress.history)
         for key, value in row.items():
             board.add_scalar(key.replace("_", "/", 1), value, int(row["epoch"]))
         scores = ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in row.items() if k != "epoch")
@@ -262,6 +267,10 @@ def _fit(
         if warning != trainer.progress.warning:
             warning = trainer.progress.warning
             reporter.say(f"warning: {warning}")
+
+    def on_saved() -> None:
+        if trainer.progress.history:
+            run.write_history(trainer.progress.history)
 
     with (
         SummaryWriter(str(run.path / "tensorboard"), purge_step=trainer.progress.epoch + 1) as board,
@@ -275,6 +284,7 @@ def _fit(
             validate if validation is not None else None,
             lambda: save_weights(run.weights("best"), trainer.averaged.deploy(), description),
             stopping,
+            on_saved,
         )
     save_weights(run.weights("last"), trainer.averaged.deploy(), description)
     if trainer.config.ema:

@@ -50,12 +50,22 @@ def test_gather_leaves_surplus_bodies_out():
 def test_single_persons_pay_for_one_body_unless_the_network_was_trained_with_more(stick):
     single, both = (DeviceClips.from_clips([ramp(3, bodies=count), ramp(3)], "cpu") for count in (1, 2))
     plain, padded = Pipeline(stick, frames=3), Pipeline(stick, frames=3, pad_bodies=True)
-    assert plain.evaluate(single, torch.tensor([1]))[1].shape == (1, 1)
+    assert plain.evaluate(single, torch.tensor([1]))[0]["joint"].shape[-1] == 1
     # A clip looks the same whether clips of two persons lie beside it or not.
     for clips in (single, both):
         streams, mask = padded.evaluate(clips, torch.tensor([1]))
         assert mask.tolist() == [[True, False]]
         assert streams["joint"].shape[-1] == 2 and streams["joint"][..., 1].eq(0).all()
+
+
+def test_where_all_bodies_are_present_there_is_no_mask_to_pick_them_by(stick):
+    both, mixed = (DeviceClips.from_clips([ramp(3, bodies=count), ramp(3, bodies=2)], "cpu") for count in (2, 1))
+    for pipeline in (Pipeline(stick, frames=3), Pipeline(stick, frames=3, pad_bodies=True)):
+        streams, mask = pipeline.evaluate(both, torch.tensor([0, 1]))
+        assert mask is None and streams["joint"].shape[-1] == 2
+        streams, mask = pipeline.evaluate(mixed, torch.tensor([1]))  # all present, and the next batch may be another
+        assert mask.tolist() == [[True, True]]
+    assert Pipeline(stick, frames=3, max_bodies=1).evaluate(mixed, torch.tensor([0]))[1] is None
 
 
 def test_a_store_gives_the_same_as_its_clips(tmp_path, stick):

@@ -187,7 +187,8 @@ def test_adam_is_made_ready_to_be_recorded_and_runs_otherwise_as_it_is(stick, fo
         ({}, None),
         ({"device": torch.device("cpu")}, "CUDA graphs need a GPU, and the device is cpu"),
         ({"scaler": SimpleNamespace(is_enabled=lambda: True)}, "float16 with loss scaling has not been tried"),
-        ({"most": 2}, "clips have up to 2 bodies"),
+        ({"most": 2}, "clips have 1 to 2 bodies"),
+        ({"most": 2, "fewest": 2}, None),
         ({"most": 2, **FIRST}, None),
         ({"most": 2, "pipeline": SimpleNamespace(max_bodies=1)}, None),
         ({"most": 2, **FIRST, "distillation": SimpleNamespace(asked=[SimpleNamespace(bodies="mean")])}, "clips have"),
@@ -197,11 +198,12 @@ def test_adam_is_made_ready_to_be_recorded_and_runs_otherwise_as_it_is(stick, fo
 def test_what_cannot_be_captured_is_known_before(change, reason):
     parts = {
         "device": torch.device("cuda"), "scaler": SimpleNamespace(is_enabled=lambda: False),
-        "model": SimpleNamespace(bodies="mean"), "pipeline": SimpleNamespace(max_bodies=2), "most": 1,
+        "model": SimpleNamespace(bodies="mean"), "pipeline": SimpleNamespace(max_bodies=2), "most": 1, "fewest": 1,
         "distillation": None,
     }  # fmt: skip
     parts |= change
-    found = why_eager(SimpleNamespace(**parts), SimpleNamespace(most_bodies=parts["most"]))
+    feed = SimpleNamespace(most_bodies=parts["most"], fewest_bodies=parts["fewest"])
+    found = why_eager(SimpleNamespace(**parts), feed)
     assert (found is None) if reason is None else found.startswith(reason)
 
 
@@ -287,16 +289,16 @@ def test_on_a_gpu_a_question_of_the_hosts_ends_the_recording_and_not_the_trainin
 @needs_gpu
 def test_on_a_gpu_two_bodies_are_trained_without_a_graph(stick, tmp_path):
     trainer = on_gpu(stick, "auto", bodies=2)
-    assert "clips have up to 2 bodies" in trainer.note
+    assert "clips have 1 to 2 bodies" in trainer.note
     trainer.fit(tmp_path / "c.pt", lambda row: None)
-    with pytest.raises(TrainingError, match="clips have up to 2 bodies"):
+    with pytest.raises(TrainingError, match="clips have 1 to 2 bodies"):
         on_gpu(stick, "graph", bodies=2)
 
 
 @needs_gpu
 def test_on_a_gpu_a_loss_that_is_not_finite_is_reported_with_its_clips(stick, tmp_path):
     clips = DeviceClips.from_clips(make_clips(stick, 14), "cuda:0")
-    clips.rows[0] = math.inf
+    clips.rows[: int(clips.frames[0])] = math.inf  # whichever frames are drawn
     with pytest.raises(TrainingError, match=r"not finite in epoch 1, step \d, on the clips .*clip00"):
         on_gpu(stick, "graph", clips=clips).fit(tmp_path / "c.pt", lambda row: None)
 

@@ -41,7 +41,7 @@ class Constant(nn.Module):
 
     def forward(self, streams, mask):
         self.shown.append(streams)
-        return self.classifier(torch.full((len(mask), self.classifier.in_features), self.feature))
+        return self.classifier(torch.full((len(streams["joint"]), self.classifier.in_features), self.feature))
 
 
 def network(layout, name="last_e_nano", seed=0, **settings):

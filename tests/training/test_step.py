@@ -19,7 +19,7 @@ class Stubborn(nn.Module):
         self.classifier.bias.data = torch.tensor([2.0, -1.0])
 
     def forward(self, streams, mask):
-        return self.classifier(torch.zeros(len(mask), 1))
+        return self.classifier(torch.zeros(len(streams["joint"]), 1))
 
 
 def test_a_mixed_clip_owes_a_share_to_the_label_of_the_clip_before_it(stick, device_clips):

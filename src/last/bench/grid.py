@@ -194,6 +194,7 @@ def run(
     engine: engines.Engine,
     results: Path,
     reporter: Reporter,
+    reports: bool = True,
 ) -> dict[str, str]:
     """Make the runs that are not there yet, and copy the result of each into ``results``.
 
@@ -209,6 +210,7 @@ def run(
             folders.
         results: folder.
         reporter: says what happens.
+        reports: whether each run gets its report; ``last evaluate`` writes it later.
 
     Returns:
         Why a run failed, by its name.
@@ -246,7 +248,7 @@ def run(
     with contextlib.ExitStack() as desks:
         desk = Path(desks.enter_context(TemporaryDirectory(dir=folder, prefix=".grid-")))
         desks.enter_context(stop_on_signal(reporter, (desk / STOP).touch))
-        work = partial(_work, desk=desk, threads=threads, device=device)
+        work = partial(_work, desk=desk, threads=threads, device=device, reports=reports)
         # Closed first, so that word to stop lies on the desk until all have read it.
         running = contextlib.closing(engines.run(work, [[cell] for cell in waiting.values()], jobs, engine))
         for _ in desks.enter_context(running):
@@ -266,7 +268,7 @@ def run(
     return failed
 
 
-def _work(cell: Cell, desk: Path, threads: int, device: str) -> None:
+def _work(cell: Cell, desk: Path, threads: int, device: str, reports: bool) -> None:
     """Make a run, and leave a file under its name on the desk: empty, or why it failed; none if it was to stop."""
     stop = (desk / STOP).exists
     if stop():
@@ -281,7 +283,7 @@ def _work(cell: Cell, desk: Path, threads: int, device: str) -> None:
             made = workflow.resume(cell.folder, moved, place, cell.command)
         else:
             made = workflow.begin(cell.config, str(cell.folder), place, cell.command)
-        workflow.train(made, begun, place, Reporter(quiet=True), stop)
+        workflow.train(made, begun, place, Reporter(quiet=True), stop, reports)
     except Interrupted:
         return
     except Exception as error:  # whatever it is, the other runs go on

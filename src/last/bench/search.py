@@ -216,7 +216,7 @@ def score(
     cells = [cell for _, made, _ in trials for cell in made]
     failed: Mapping[str, str] = {}
     if cells:
-        failed = grid.run(cells, jobs, threads, device, engine, _records(cells), reporter)
+        failed = grid.run(cells, jobs, threads, device, engine, _records(cells), reporter, reports=False)
     return [
         Trial(settings, fault=fault) if fault else _trial(settings, made, failed) for settings, made, fault in trials
     ]

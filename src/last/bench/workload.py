@@ -99,6 +99,7 @@ RUNTIMES = {
     "compiled": Runtime(compiles=True),
     "compiled_half": Runtime(compiles=True, half=True),
     "graph": Runtime(step="graph"),
+    "graph_half": Runtime(step="graph", half=True),
     "fused_graph": Runtime(kernels="fused", step="graph"),
     "fused_graph_half": Runtime(kernels="fused", step="graph", half=True),
 }

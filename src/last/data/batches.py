@@ -37,6 +37,7 @@ class DeviceClips:
         bodies: bodies of each clip, (clips,).
         labels: class of each clip, (clips,).
         most_bodies: of any clip; kept as a number, since asking the device would stall it.
+        fewest_bodies: of any clip, likewise.
     """
 
     rows: Tensor
@@ -45,6 +46,7 @@ class DeviceClips:
     bodies: Tensor
     labels: Tensor
     most_bodies: int
+    fewest_bodies: int
     seen: Tensor | None = None
 
     def __len__(self) -> int:
@@ -71,6 +73,7 @@ class DeviceClips:
             bodies=tensor(table["bodies"]),
             labels=tensor(table["label"]),
             most_bodies=int(table["bodies"].max()),
+            fewest_bodies=int(table["bodies"].min()),
         )
 
     @classmethod
@@ -96,6 +99,7 @@ class DeviceClips:
             bodies=torch.tensor([clip.bodies for clip in clips]).to(device),
             labels=torch.tensor([clip.label for clip in clips]).to(device),
             most_bodies=max(clip.bodies for clip in clips),
+            fewest_bodies=min(clip.bodies for clip in clips),
         )
 
     def gather(self, index: Tensor, times: Tensor, bodies: int) -> tuple[Tensor, Tensor]:
@@ -248,8 +252,8 @@ class Pipeline:
 
     def train(
         self, clips: DeviceClips, index: Tensor, generator: Generator, share: Tensor | None = None
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Streams and body mask of a training batch, with its random crops and changes.
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Streams of a training batch, with its random crops and changes, and its body mask; None where all are present.
 
         Args:
             clips: on the device.
@@ -266,7 +270,7 @@ class Pipeline:
 
     def evaluate(
         self, clips: DeviceClips, index: Tensor, crop: int = 0, crops: int = 1
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Streams and body mask of whole clips, or of test-time crop number ``crop`` of ``crops``.
 
         One crop lies in the middle of the clip, several are spread evenly from its beginning to its end.
@@ -290,7 +294,7 @@ class Pipeline:
         times: Tensor,
         generator: Generator | None,
         share: Tensor | None = None,
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Everything between sampling times and the network; a generator means augmentation."""
         last = clips.frames[index, None] - 1.0
         within = (times <= last)[:, None, :, None, None]
@@ -329,7 +333,9 @@ class Pipeline:
                 seen = None if seen is None else seen.masked_fill(covered, 0)
         if self.sampling == "pad":
             made = {name: stream * within for name, stream in made.items()}
-        return (made if seen is None else self._with_seen(made, seen)), mask
+        # Picking rows by a mask makes the host wait for the device; where all are present there is nothing to pick.
+        absent = bodies > clips.fewest_bodies
+        return (made if seen is None else self._with_seen(made, seen)), mask if absent else None
 
     def _without(self, stream: Tensor, name: str, covered: Tensor) -> Tensor:
         """A stream, zero wherever a covered joint, (N, 1, T, V, 1), takes part."""

@@ -41,6 +41,7 @@ class Feed(Protocol):
         frames: true length of each clip, (clips,) int64 on the host.
         bodies: bodies of each clip, (clips,) int64 on the host.
         most_bodies: of any clip.
+        fewest_bodies: of any clip.
         waited: seconds for which batches had to wait for the disk so far.
     """
 
@@ -50,6 +51,7 @@ class Feed(Protocol):
     frames: Tensor
     bodies: Tensor
     most_bodies: int
+    fewest_bodies: int
     waited: float
 
     def __len__(self) -> int: ...
@@ -94,7 +96,7 @@ class Resident:
         self.clips, self.note, self._draw = clips, note, order
         self.device = clips.rows.device
         self.labels, self.frames, self.bodies = (table.cpu() for table in (clips.labels, clips.frames, clips.bodies))
-        self.most_bodies = clips.most_bodies
+        self.most_bodies, self.fewest_bodies = clips.most_bodies, clips.fewest_bodies
 
     def __len__(self) -> int:
         return len(self.clips)

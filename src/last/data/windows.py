@@ -114,7 +114,7 @@ class Windowed:
         self.frames, self.bodies, self.labels = (
             torch.from_numpy(table[key].astype(np.int64)) for key in ("frames", "bodies", "label")
         )
-        self.most_bodies = int(self.bodies.max())
+        self.most_bodies, self.fewest_bodies = int(self.bodies.max()), int(self.bodies.min())
         self._first = table["offset"].astype(np.int64)
         self._rows = (self.frames * self.bodies).numpy()
         self._joints = RowReader(store.joints)
@@ -136,7 +136,14 @@ class Windowed:
             self._taken.record(torch.cuda.current_stream(device))
         offset, frames, bodies, labels = self._window.table
         self._clips = DeviceClips(
-            self._window.rows, offset, frames, bodies, labels, self.most_bodies, self._window.seen
+            self._window.rows,
+            offset,
+            frames,
+            bodies,
+            labels,
+            self.most_bodies,
+            self.fewest_bodies,
+            self._window.seen,
         )
         self._places = torch.arange(most_clips, device=device)
         self._reading = Lock()

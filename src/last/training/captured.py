@@ -6,8 +6,9 @@ GPU is done with them. Shapes: N clips of a step.
 
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from last.training.step import Step
 # Steps of each size that are taken before one is recorded: what is made at the first (momentum, plans, tuned kernels)
 # would otherwise become part of the recording.
 WARM_UP = 3
+# Trainings that start side by side take these steps in turn: kernels that one has compiled are there for the next.
+_WARMING = Lock()
 
 Record = Callable[[Callable[[], None], torch.Generator], Callable[[], None]]
 
@@ -33,9 +36,10 @@ def why_eager(step: Step, feed: Feed) -> str | None:
         return "float16 with loss scaling has not been tried in a recording"
     bodies = min(step.pipeline.max_bodies, feed.most_bodies)
     networks = [step.model, *(step.distillation.asked if step.distillation else ())]
-    if bodies > 1 and any(getattr(network, "bodies", None) == "mean" for network in networks):
+    varies = feed.fewest_bodies < bodies
+    if varies and any(getattr(network, "bodies", None) == "mean" for network in networks):
         return (
-            f"clips have up to {bodies} bodies, and how many rows the present ones make changes from step to step "
+            f"clips have {feed.fewest_bodies} to {bodies} bodies, and how many rows the present ones make changes from step to step "
             "(not so with model.bodies first or padded)"
         )
     return None
@@ -126,8 +130,9 @@ class CapturedStep:
         key = (size, id(clips))
         if self.fault is None and key not in self._graphs and self._taken[size] >= WARM_UP:
             self._capture(key, clips, work)
-        _, run = self._graphs.get(key, (clips, work))
-        run()
+        recorded = self._graphs.get(key)
+        with _WARMING if recorded is None and self.fault is None else nullcontext():
+            (recorded[1] if recorded else work)()
         self._taken[size] += 1
 
     def _capture(self, key: tuple[int, int], clips: DeviceClips, work: Callable[[], None]) -> None:

@@ -89,14 +89,14 @@ class Distillation(nn.Module):
         return self.teachers if self.remembered is None else ()
 
     def forward(
-        self, student: nn.Module, streams: Mapping[str, Tensor], mask: Tensor, places: Tensor
+        self, student: nn.Module, streams: Mapping[str, Tensor], mask: Tensor | None, places: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The student's scores, (N, K), and its loss on the teachers, summed over the clips, ().
 
         Args:
             student: asked here, since its features are no part of its answer.
             streams: those of student and teachers.
-            mask: present bodies, (N, M).
+            mask: present bodies, (N, M); None where all are.
             places: of the clips among those that are remembered, (N,).
         """
         said = self._ask(streams, mask) if self.remembered is None else self.remembered.index_select(0, places)
@@ -121,12 +121,12 @@ class Distillation(nn.Module):
         self.remembered = torch.cat(parts)
 
     @torch.no_grad()
-    def _ask(self, streams: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+    def _ask(self, streams: Mapping[str, Tensor], mask: Tensor | None) -> Tensor:
         """Softened probabilities and features of the teachers, (N, K + F)."""
         scores, features = zip(*(self._answer(teacher, streams, mask) for teacher in self.teachers), strict=True)
         return torch.cat([soften(scores, self.temperature), *features], dim=1)
 
-    def _answer(self, network: nn.Module, streams: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _answer(self, network: nn.Module, streams: Mapping[str, Tensor], mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Scores (N, K) and pooled features, (N, features); none of these where there is no map."""
         layers = classifiers(network)
         hooks = [] if self.map is None else [layer.register_forward_hook(_append_input) for layer in layers]

@@ -30,6 +30,10 @@ from last.training.randomness import ALONE, own_stream
 from last.training.step import CHECK_EVERY, Step
 
 
+# Share of a training's time that its checkpoints may take: an epoch of a small set on a GPU is shorter than saving.
+_SAVING = 0.05
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why and what is kept."""
 
@@ -110,7 +114,7 @@ class Trainer:
                 distillation.remember(pipeline, feed.clips)
         self.progress = Progress()
         # Of its own, so that trainings side by side do not wait for each other, and since the default has no graphs.
-        self._stream = own_stream(self.device)
+        self._stream = own_stream(self.device, self)
         self._mode: StepMode = step
         self._captured = self._capture()
         if self.device.type == "cpu":
@@ -160,27 +164,32 @@ class Trainer:
         validate: Callable[[nn.Module], dict[str, float]] | None = None,
         on_best: Callable[[], None] = lambda: None,
         stop: Callable[[], bool] = lambda: False,
+        on_saved: Callable[[], None] = lambda: None,
     ) -> None:
         """Train to the last epoch, from wherever ``progress`` stands.
 
         Args:
-            checkpoint: written after each epoch, and when interrupted.
+            checkpoint: written after the first and the last epoch, when interrupted, and between as often as it costs
+                a twentieth of the time at most: after each epoch, where these take seconds.
             on_epoch: given each epoch's row of metrics.
             on_step: given the optimiser steps done in all.
             validate: scores the averaged network on the validation part: ``loss`` and ``top1``.
             on_best: called when the validation's top-1 rises.
             stop: asked after each step whether to stop.
+            on_saved: called after each checkpoint.
 
         Raises:
             TrainingError: the loss is not finite; names the clips. The last checkpoint is whole.
             Interrupted: ``stop`` said so; the checkpoint holds the very step.
         """
+        due = time.perf_counter()
         while self.progress.epoch < self.config.epochs:
             try:
                 with working_on(self._stream):
                     row = self._epoch(on_step, stop)
             except Interrupted:
                 self.save(checkpoint)
+                on_saved()
                 raise
             better = False
             if validate is not None:
@@ -196,8 +205,12 @@ class Trainer:
             if warning is None and done.epoch >= warmup_epochs(self.config):
                 warning = collapse(done.epoch + 1, done.predicted, self.feed.labels, self.class_name)
             self.progress = Progress(done.epoch + 1, history=[*done.history, row], best=done.best, warning=warning)
-            self.save(checkpoint)
             on_epoch(row)
+            start = time.perf_counter()
+            if start >= due or done.epoch + 1 == self.config.epochs:
+                self.save(checkpoint)
+                on_saved()
+                due = time.perf_counter() + (time.perf_counter() - start) / _SAVING
 
     def _epoch(self, on_step: Callable[[int], None], stop: Callable[[], bool]) -> dict[str, float]:
         progress, start = self.progress, time.perf_counter()

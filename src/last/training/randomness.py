@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import RLock
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -11,20 +11,23 @@ import torch
 # these PyTorch knows one at a time.
 # Nobody may wait for the whole GPU (torch.cuda.synchronize) beside a recording, which it would break.
 ALONE = RLock()
-_STREAMS: WeakSet[torch.cuda.Stream] = WeakSet()
+# By whom each is used. Not a weak set of streams: PyTorch 2.11 crashes over one that is gone.
+_STREAMS: WeakKeyDictionary[object, torch.cuda.Stream] = WeakKeyDictionary()
 
 
-def own_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """A stream that no other training of this process works on; None on the CPU.
+def own_stream(device: torch.device, training: object) -> torch.cuda.Stream | None:
+    """A stream for a training, as long as it lives, on which no other of this process works; None on the CPU.
 
     PyTorch hands out the same 32 in turn, and what one training asks for must not end up in what another records.
     """
     if device.type != "cuda":
         return None
-    stream = next((s for s in (torch.cuda.Stream(device) for _ in range(32)) if s not in _STREAMS), None)
-    if stream is None:
-        raise RuntimeError("32 trainings are at work on this GPU, and PyTorch has no more streams; start fewer")
-    _STREAMS.add(stream)
+    with ALONE:
+        taken = list(_STREAMS.values())
+        stream = next((s for s in (torch.cuda.Stream(device) for _ in range(32)) if s not in taken), None)
+        if stream is None:
+            raise RuntimeError("32 trainings are at work on this GPU, and PyTorch has no more streams; start fewer")
+        _STREAMS[training] = stream
     return stream
 
 

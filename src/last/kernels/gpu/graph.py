@@ -268,7 +268,7 @@ class _GraphNorm(Function):
             dalpha = partials.sum(2) if graph else None
         size = min(64, block(channels)), min(64, block(outputs))
         squares = triton.cdiv(channels, size[0]), triton.cdiv(outputs, size[1])
-        splits = min(clips, max(1, 512 // (squares[0] * squares[1])))
+        splits = min(clips * triton.cdiv(count_out, 64), max(1, 512 // (squares[0] * squares[1])))
         shared = x.new_empty(splits, *weight.shape, dtype=torch.float32)
         _weight_gradient[(*squares, splits)](
             dh, x, alpha, *_entries(x, plan, 0), shared, clips,

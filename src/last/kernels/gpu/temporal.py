@@ -281,7 +281,7 @@ class _Temporal(Function):
             )  # fmt: skip
             size = min(64, wide)
             sides = triton.cdiv(half, size)
-            splits = min(clips, max(1, 512 // sides**2))
+            splits = min(clips * triton.cdiv(count_out, 64), max(1, 512 // sides**2))
             shared = x.new_empty(splits, *weight.shape, dtype=torch.float32)
             form = {"TAPS": taps.shape[2], "STRIDE": plan.stride, "DILATION": dilation}
             _pointwise_weight[(sides, sides, splits)](
