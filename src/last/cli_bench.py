@@ -142,8 +142,8 @@ def speed(
     Args:
         models: which; all where not given.
         runtimes: eager, fused (the kernels of LAST-E), compiled (torch.compile, a minute or more for each network and
-            shape); on a GPU also graph, fused_graph (the step captured), and compiled_half, graph_half, fused_graph_half (in bfloat16);
-            eager and fused where not given.
+            shape); on a GPU also graph, fused_graph (the step captured), and in bfloat16 compiled_half, graph_half,
+            fused_graph_half; eager and fused where not given.
         layout: the skeleton.
         frames: of the clips.
         bodies: in each clip.

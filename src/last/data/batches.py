@@ -253,7 +253,7 @@ class Pipeline:
     def train(
         self, clips: DeviceClips, index: Tensor, generator: Generator, share: Tensor | None = None
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Streams of a training batch, with its random crops and changes, and its body mask; None where all are present.
+        """Streams and body mask of a training batch, with its random crops and changes; no mask where all are present.
 
         Args:
             clips: on the device.

@@ -39,8 +39,8 @@ def why_eager(step: Step, feed: Feed) -> str | None:
     varies = feed.fewest_bodies < bodies
     if varies and any(getattr(network, "bodies", None) == "mean" for network in networks):
         return (
-            f"clips have {feed.fewest_bodies} to {bodies} bodies, and how many rows the present ones make changes from step to step "
-            "(not so with model.bodies first or padded)"
+            f"clips have {feed.fewest_bodies} to {bodies} bodies, and how many rows the present ones make changes from "
+            "step to step (not so with model.bodies first or padded)"
         )
     return None
 

@@ -29,7 +29,6 @@ from last.training.optim import learning_rate, warmup_epochs
 from last.training.randomness import ALONE, own_stream
 from last.training.step import CHECK_EVERY, Step
 
-
 # Share of a training's time that its checkpoints may take: an epoch of a small set on a GPU is shorter than saving.
 _SAVING = 0.05
 
