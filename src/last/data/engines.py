@@ -6,6 +6,7 @@ A task is a sequence of steps, which one worker does in order. All results lie o
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -96,6 +97,10 @@ def _run_processes(work: Work[Step], tasks: Sequence[Sequence[Step]], workers: i
 
 
 def _run_threads(work: Work[Step], tasks: Sequence[Sequence[Step]], workers: int) -> Iterator[None]:
+    # Each step of a training on a GPU needs the interpreter for microseconds, several times, and would wait 5 ms each
+    # time for a thread that computes in Python.
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
     with ThreadPoolExecutor(workers) as pool:
         running = {pool.submit(_do, work, task) for task in tasks}
         try:
@@ -107,6 +112,7 @@ def _run_threads(work: Work[Step], tasks: Sequence[Sequence[Step]], workers: int
         finally:
             for future in running:
                 future.cancel()
+            sys.setswitchinterval(before)
 
 
 def _end_with(parent: Connection) -> None:

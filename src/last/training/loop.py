@@ -29,8 +29,9 @@ from last.training.optim import learning_rate, warmup_epochs
 from last.training.randomness import ALONE, own_stream
 from last.training.step import CHECK_EVERY, Step
 
-# Share of a training's time that its checkpoints may take: an epoch of a small set on a GPU is shorter than saving.
-_SAVING = 0.05
+# Seconds between checkpoints: an epoch of a small set on a GPU is shorter than saving, of which many trainings side by
+# side have one thread of Python.
+_SAVING = 10.0
 
 
 class TrainingError(RuntimeError):
@@ -168,8 +169,8 @@ class Trainer:
         """Train to the last epoch, from wherever ``progress`` stands.
 
         Args:
-            checkpoint: written after the first and the last epoch, when interrupted, and between as often as it costs
-                a twentieth of the time at most: after each epoch, where these take seconds.
+            checkpoint: written after the first and the last epoch, when interrupted, and between after the first epoch
+                that ends ten seconds or more after the one before.
             on_epoch: given each epoch's row of metrics.
             on_step: given the optimiser steps done in all.
             validate: scores the averaged network on the validation part: ``loss`` and ``top1``.
@@ -205,11 +206,10 @@ class Trainer:
                 warning = collapse(done.epoch + 1, done.predicted, self.feed.labels, self.class_name)
             self.progress = Progress(done.epoch + 1, history=[*done.history, row], best=done.best, warning=warning)
             on_epoch(row)
-            start = time.perf_counter()
-            if start >= due or done.epoch + 1 == self.config.epochs:
+            if time.perf_counter() >= due or done.epoch + 1 == self.config.epochs:
                 self.save(checkpoint)
                 on_saved()
-                due = time.perf_counter() + (time.perf_counter() - start) / _SAVING
+                due = time.perf_counter() + _SAVING
 
     def _epoch(self, on_step: Callable[[int], None], stop: Callable[[], bool]) -> dict[str, float]:
         progress, start = self.progress, time.perf_counter()
