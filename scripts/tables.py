@@ -43,6 +43,7 @@ ABLATION = (
     ("taught by three small DD-Nets", "few_clips_mixed_distilled", "last", FIVE),
     ("with branches in training", "few_clips_mixed_branched", "last", FIVE),
     ("the joint stream alone", "few_clips_mixed_joint", "last", FIVE),
+    ("started from `last_e_nano.nw_ucla`", "few_clips_mixed_started", "last", FIVE),
 )
 ABLATED = ("utd_mhad", "msr_action3d")
 SCORES = ("top1", "top1_without_copies", "top5", "mean_class_accuracy")
@@ -162,6 +163,10 @@ def _training(record: Record) -> str:
 def _ways(record: Record) -> str:
     eager = {row["model"]: row["ms_median"] for row in record["ways"] if row["runtime"] == "eager"}
     bounds = {(row["model"], row["runtime"]): row for row in record.get("bounds", {"rows": []})["rows"]}
+    same = {"graph": "eager", "fused_graph": "fused"}  # capturing a step changes nothing that it moves or computes
+    for model, runtime in [(row["model"], row["runtime"]) for row in record["ways"] if row["runtime"] in same]:
+        if found := bounds.get((model, same[runtime])):
+            bounds[model, runtime] = found
     rows = [
         (
             f"`{row['model']}`",

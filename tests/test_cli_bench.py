@@ -44,8 +44,9 @@ def test_a_dry_run_prints_commands_that_are_the_very_runs(call):
 
 def test_two_at_a_time_end_in_the_scoreboard(call, ucla_like):
     words = ("--datasets", "nw_ucla", "--models", "nano_e", "--set", f"data.path={ucla_like.path}", *TINY, "--seeds", 2)
-    code, out, err = call(*words, "--jobs", 2)
+    code, out, err = call(*words, "--jobs", 2, "--no-reports")
     assert code == 0, err
+    assert not list(Path("runs").rglob("report*")) and len(list(Path("runs").rglob("evaluation.json"))) == 2
     assert "2 runs: 0 done, 2 to do, 2 at a time" in err and "2/2 nw_ucla.xview.last_e_nano.nw_ucla_long.seed" in err
     (row,) = (line for line in out.splitlines() if line.startswith("| last_e_nano |"))
     result = json.loads(Path("results/nw_ucla.xview.last_e_nano.nw_ucla_long.seed1.json").read_text())

@@ -20,7 +20,9 @@ from last.teachers import open_teachers
 from last.training.checkpoint import CheckpointError, save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ["last_e_nano.nw_ucla", "last_e_nano.sbu", "last_e_nano.utd_mhad"]
+NAMES = [
+    "last_e_nano.nw_ucla", "last_e_nano.sbu", "last_e_nano.utd_mhad", "last_e_small.nw_ucla", "last_e_small.utd_mhad",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +126,8 @@ def test_models_lists_them_with_their_scores(capsys):
     assert "(5 folds)" in rows["last_e_nano.sbu"]
     assert main(["models", "nano-e", "--pretrained", "--json"]) == 0
     listed = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    for name in NAMES:
+    assert list(listed) == [name for name in NAMES if "nano" in name]
+    for name in listed:
         result = json.loads((ROOT / "results" / listed[name]["record"]).read_text())
         assert (listed[name]["top1"], listed[name]["parameters"]) == (result["top1"], result["parameters"])
     assert main(["models", "base", "--pretrained", "--json"]) == 0

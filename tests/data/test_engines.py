@@ -48,7 +48,9 @@ def test_each_step_is_done_once_and_a_task_by_one_worker(tmp_path, workers):
 
 def test_threads_do_each_step_once_in_this_process(tmp_path):
     tasks = [[f"{letter}{i}" for i in range(3)] for letter in "abcdefg"]
+    before = sys.getswitchinterval()
     list(run(partial(note, tmp_path), tasks, 3, "threads"))
+    assert sys.getswitchinterval() == before
     for task in tasks:
         lines = (tmp_path / task[0][0]).read_text().splitlines()
         assert lines == [f"{os.getpid()} {step}" for step in task]

@@ -223,12 +223,16 @@ def test_a_copy_is_on_kernels_too_and_plain_takes_them_away():
 
 
 @needs_kernels
-def test_branches_evaluate_by_the_plain_layers_until_they_are_deployed():
+def test_branches_evaluate_by_the_plain_layers_until_they_are_deployed(monkeypatch):
     plain, fused = networks("last_e_nano", "sbu15", branched=True)
     streams = streams_of(plain, 3, 16)
     with torch.inference_mode():
         expected = plain.eval()(streams)
-        assert torch.equal(expected, fused.eval()(streams))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(fused.blocks[0].kernels), "block", None)  # whoever calls it fails
+            assert (
+                gap(expected, fused.eval()(streams)) < 1e-6
+            )  # copies lie elsewhere in memory, and may round otherwise
         deployed = fused.deploy()
         accelerate(deployed, CPU, "fused")
         assert gap(expected, deployed(streams)) < 1e-5

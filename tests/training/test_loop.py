@@ -12,7 +12,7 @@ from last.data.feed import Resident
 from last.evaluate import measure, predict
 from last.progress import Interrupted
 from last.settings import TrainingConfig
-from last.training.checkpoint import CheckpointError, save_checkpoint
+from last.training.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from last.training.loop import Trainer, TrainingError
 from last.training.precision import Precision
 from tiny_clips import make_clips
@@ -162,6 +162,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_clips_names(build, device_clip
     with pytest.raises(TrainingError, match=r"not finite in epoch 4, step 1, on the clips .*clip00"):
         fit(again, tmp_path / "c.pt")
     assert (tmp_path / "c.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(10.0, [1, 4]), (0.0, [1, 2, 3, 4])])
+def test_checkpoints_have_seconds_between_them_but_for_the_last(build, tmp_path, monkeypatch, seconds, saved):
+    monkeypatch.setattr("last.training.loop._SAVING", seconds)
+    trainer, path, told = build(epochs=4), tmp_path / "c.pt", []
+    rows = fit(trainer, path, on_saved=lambda: told.append(read_checkpoint(path)["progress"]["epoch"]))
+    assert told == saved and len(rows) == 4
 
 
 def test_best_is_told_only_when_the_validation_rises(build, tmp_path):
