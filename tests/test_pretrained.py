@@ -74,7 +74,8 @@ def content_of(folder):
 def test_the_package_holds_small_networks_for_three_sets():
     known = {known.name: known for known in list_pretrained()}
     assert set(NAMES) <= set(known)
-    assert all(known[name].weights.stat().st_size < 500_000 for name in NAMES)
+    for name in NAMES:  # four bytes a parameter, and little else
+        assert known[name].weights.stat().st_size < 5 * known[name].parameters
 
 
 @pytest.mark.parametrize("name", ["last_e_nano.nw_ucla", "nano_e.nw_ucla", "nano-e.nw-ucla"])
