@@ -171,8 +171,9 @@ def _ways(record: Record) -> str:
         (
             f"`{row['model']}`",
             row["runtime"],
-            f"{row['ms_median']:,.0f}",
-            f"{row['clips_per_second']:,.0f} ({eager[row['model']] / row['ms_median']:.1f})",
+            f"{row['ms_median']:,.0f}" + (f" ± {row['ms_spread']:.0f}" if row["ms_spread"] else ""),
+            f"{row['clips_per_second']:,.0f}"
+            + (f" ({eager[row['model']] / row['ms_median']:.1f})" if row["model"] in eager else ""),
             _megabytes(row),
             *(
                 f"{bounds[row['model'], row['runtime']][key]:,}"
@@ -206,8 +207,11 @@ def _profile(record: Record) -> str:
 
 
 def _side_by_side(record: Record) -> str:
-    rows = [(str(row["runs"]), f"{row['side_by_side']:,.0f}", f"{row['gain']:.2f}") for row in record["side"]]
-    return _grid(("trainings side by side", "clips a second of all", "times one after another"), rows)
+    rows = [
+        (str(row["runs"]), row["runtime"], f"{row['side_by_side']:,.0f}", f"{row['gain']:.2f}")
+        for row in record["side"]
+    ]
+    return _grid(("trainings side by side", "runtime", "clips a second of all", "times one after another"), rows)
 
 
 def _branches(record: Record) -> str:

@@ -38,7 +38,7 @@ from last.training.optim import warmup_epochs
 from last.training.randomness import ALONE
 
 # Drawing a report is work for one thread at a time: what draws shares its fonts.
-_EVALUATING = threading.Lock()
+_DRAWING = threading.Lock()
 
 
 def begin(config: Config, name: str | None, device: torch.device, command: str) -> Run:
@@ -228,7 +228,7 @@ def train(
         ) from None
     if feed.waited >= 1:
         reporter.say(f"training waited {feed.waited:.0f} s for the disk")
-    with _EVALUATING:
+    with _DRAWING if draws else nullcontext():
         return evaluate(run, device, reporter, draws=draws)
 
 
@@ -268,7 +268,7 @@ def _fit(
             warning = trainer.progress.warning
             reporter.say(f"warning: {warning}")
 
-    def on_saved() -> None:
+    def write_history() -> None:
         if trainer.progress.history:
             run.write_history(trainer.progress.history)
 
@@ -277,15 +277,18 @@ def _fit(
         reporter.bar("training", trainer.steps_per_epoch * epochs) as advance,
         nullcontext(stop) if stop else stop_on_signal(reporter) as stopping,
     ):
-        trainer.fit(
-            run.checkpoint,
-            on_epoch,
-            advance,
-            validate if validation is not None else None,
-            lambda: save_weights(run.weights("best"), trainer.averaged.deploy(), description),
-            stopping,
-            on_saved,
-        )
+        try:
+            trainer.fit(
+                run.checkpoint,
+                on_epoch,
+                advance,
+                validate if validation is not None else None,
+                lambda: save_weights(run.weights("best"), trainer.averaged.deploy(), description),
+                stopping,
+                write_history,
+            )
+        finally:
+            write_history()  # of a training that failed too, to the epoch before
     save_weights(run.weights("last"), trainer.averaged.deploy(), description)
     if trainer.config.ema:
         save_weights(run.weights("unaveraged"), trainer.model.deploy(), description)

@@ -8,12 +8,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from last.bench.grid import default_jobs, plan, run
 from last.config import with_overrides
+from last.data.clip import Clip
 from last.data.engines import cores
+from last.data.store_writer import StoreWriter
 from last.progress import Interrupted, Reporter
 from last.setting_values import ConfigError
 from last.training.checkpoint import read_weights
@@ -117,6 +120,19 @@ def test_small_networks_share_a_gpu_as_far_as_its_memory_goes(monkeypatch):
     assert default_jobs(small, "cuda:1", 4) == 2
     gib = 3
     assert default_jobs(small, "cuda:1", 4) == 1
+
+
+def test_two_bodies_share_a_gpu_where_all_clips_have_as_many(ucla_like, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 << 30, 80 << 30))
+    equal, gone = {"data.path": str(ucla_like.path), "data.max_bodies": 2}, {"data.path": "gone", "data.max_bodies": 2}
+    assert default_jobs(plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=equal), "cuda:1", 4) == 8
+    assert default_jobs(plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=gone), "cuda:1", 4) == 1
+    with StoreWriter(ucla_like.path.parent / "unequal", ucla_like.layout, ucla_like.classes) as writer:
+        for bodies in (1, 2):
+            joints = np.zeros((5, bodies, 20, 3), np.float32)
+            writer.append(Clip(joints, f"clip{bodies}", ucla_like.layout.name, 0, subject=1, camera=1))
+    unequal = equal | {"data.path": str(ucla_like.path.parent / "unequal")}
+    assert default_jobs(plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=unequal), "cuda:1", 4) == 1
 
 
 def test_runs_side_by_side_in_threads_are_those_of_one_after_another(tiny, tmp_path, monkeypatch):

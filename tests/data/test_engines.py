@@ -49,7 +49,16 @@ def test_each_step_is_done_once_and_a_task_by_one_worker(tmp_path, workers):
 def test_threads_do_each_step_once_in_this_process(tmp_path):
     tasks = [[f"{letter}{i}" for i in range(3)] for letter in "abcdefg"]
     before = sys.getswitchinterval()
-    list(run(partial(note, tmp_path), tasks, 3, "threads"))
+    seen = []
+
+    def step(name):
+        note(tmp_path, name)
+        seen.append(sys.getswitchinterval())
+
+    list(run(step, tasks, 3, "threads"))
+    assert max(seen) < 1e-3 and sys.getswitchinterval() == before
+    with pytest.raises(ValueError, match="max_workers"):
+        list(run(step, tasks, -1, "threads"))
     assert sys.getswitchinterval() == before
     for task in tasks:
         lines = (tmp_path / task[0][0]).read_text().splitlines()

@@ -1,5 +1,6 @@
 """The step as one unit: the same run from static buffers, after a failed recording, and on a GPU as a graph."""
 
+import gc
 import math
 import threading
 from dataclasses import replace
@@ -15,6 +16,7 @@ from last.data.batches import DeviceClips, Pipeline
 from last.data.feed import Resident
 from last.progress import Interrupted, Reporter
 from last.settings import TrainingConfig
+from last.training import captured as captured_module
 from last.training.captured import WARM_UP, CapturedStep, why_eager
 from last.training.loop import Trainer, TrainingError
 from last.training.optim import average_weight, learning_rate
@@ -153,6 +155,18 @@ def test_the_first_steps_run_as_they_are_and_are_recorded_once_for_each_size_and
     assert len(replays) == 3 and len(set(map(id, replays))) == 2
 
 
+def test_only_the_first_steps_keep_the_trainings_beside_waiting(stick, fourteen, monkeypatch):
+    held = []
+    monkeypatch.setattr(Step, "__call__", lambda self, clips, places: held.append(captured_module._WARMING.locked()))
+    captured = CapturedStep(make_step(stick), 4, lambda work, generator: work)
+    for _ in range(WARM_UP + 2):
+        captured(fourteen, torch.arange(4))
+    assert held == [True] * WARM_UP + [False] * 2
+    captured.fault = "it cannot be recorded"
+    captured(fourteen, torch.arange(3))
+    assert held[-1] is False
+
+
 def test_training_goes_on_where_recording_fails(stick, fourteen):
     plain, unit = make_step(stick), make_step(stick)
 
@@ -287,12 +301,24 @@ def test_on_a_gpu_a_question_of_the_hosts_ends_the_recording_and_not_the_trainin
 
 
 @needs_gpu
-def test_on_a_gpu_two_bodies_are_trained_without_a_graph(stick, tmp_path):
-    trainer = on_gpu(stick, "auto", bodies=2)
+def test_on_a_gpu_two_bodies_are_captured_where_all_clips_have_them(stick, tmp_path):
+    states = []
+    for mode in ("eager", "graph"):
+        trainer = on_gpu(stick, mode, bodies=2)
+        trainer.fit(tmp_path / "c.pt", lambda row: None)
+        states.append(trainer.unit.state_dict())
+    assert trainer.note == "each step is one CUDA graph"
+    assert_same(*states, atol=1e-3, rtol=1e-3)
+
+
+@needs_gpu
+def test_on_a_gpu_unequal_numbers_of_bodies_are_trained_without_a_graph(stick, tmp_path):
+    clips = DeviceClips.from_clips([*make_clips(stick, 13, bodies=2), *make_clips(stick, 1)], "cuda:0")
+    trainer = on_gpu(stick, "auto", clips=clips)
     assert "clips have 1 to 2 bodies" in trainer.note
     trainer.fit(tmp_path / "c.pt", lambda row: None)
     with pytest.raises(TrainingError, match="clips have 1 to 2 bodies"):
-        on_gpu(stick, "graph", bodies=2)
+        on_gpu(stick, "graph", clips=clips)
 
 
 @needs_gpu
@@ -301,6 +327,15 @@ def test_on_a_gpu_a_loss_that_is_not_finite_is_reported_with_its_clips(stick, tm
     clips.rows[: int(clips.frames[0])] = math.inf  # whichever frames are drawn
     with pytest.raises(TrainingError, match=r"not finite in epoch 1, step \d, on the clips .*clip00"):
         on_gpu(stick, "graph", clips=clips).fit(tmp_path / "c.pt", lambda row: None)
+
+
+@needs_gpu
+def test_on_a_gpu_each_training_has_a_stream_of_its_own_and_leaves_it_behind(stick):
+    trainers = [on_gpu(stick, "eager") for _ in range(3)]
+    assert len({trainer._stream.cuda_stream for trainer in trainers}) == 3
+    for _ in range(40):  # more than there are streams
+        on_gpu(stick, "eager")
+        gc.collect()
 
 
 @needs_gpu

@@ -22,7 +22,7 @@ from last import workflow
 from last.bench.entries import FOLDS, board_of
 from last.config import load_config, recipe_of, with_overrides
 from last.data import engines
-from last.data.datasets import load_dataset
+from last.data.datasets import load_dataset, open_store
 from last.files import write_text
 from last.models.cost import count_parameters
 from last.progress import Interrupted, Reporter, stop_on_signal
@@ -170,12 +170,24 @@ def default_jobs(cells: Sequence[Cell], device: str, threads: int) -> int:
     gpus = _gpus(device)
     if not gpus:
         return max(1, engines.cores() // threads)
-    eager = (c.config.data.max_bodies > 1 and c.config.model.bodies == "mean" for c in cells)
-    if any(eager) or any(size >= _SMALL for size in _sizes(cells)):
+    several = {c.config.data: c.config for c in cells if c.config.model.bodies == "mean"}
+    if any(map(_bodies_vary, several.values())) or any(size >= _SMALL for size in _sizes(cells)):
         return 1
     places = [torch.device(device)] if ":" in device else [torch.device("cuda", i) for i in range(gpus)]
     free = min(torch.cuda.mem_get_info(place)[0] for place in places)
     return max(1, min(_SIDE_BY_SIDE, free // _RUN_BYTES))
+
+
+def _bodies_vary(config: Config) -> bool:
+    """Whether its clips, as far as they are prepared, may have unequal numbers of bodies, which no graph can have."""
+    most = config.data.max_bodies
+    if most == 1:
+        return False
+    try:
+        bodies = open_store(config).clips["bodies"]
+    except (OSError, ValueError):
+        return True  # the runs themselves will say what is wrong
+    return int(bodies.min()) < min(most, int(bodies.max()))
 
 
 def _sizes(cells: Sequence[Cell]) -> Iterator[int]:

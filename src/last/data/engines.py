@@ -101,18 +101,20 @@ def _run_threads(work: Work[Step], tasks: Sequence[Sequence[Step]], workers: int
     # time for a thread that computes in Python.
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
-    with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(_do, work, task) for task in tasks}
-        try:
-            while running:
-                done, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                yield
-        finally:
-            for future in running:
-                future.cancel()
-            sys.setswitchinterval(before)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            running = {pool.submit(_do, work, task) for task in tasks}
+            try:
+                while running:
+                    done, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+                    yield
+            finally:
+                for future in running:
+                    future.cancel()
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _end_with(parent: Connection) -> None:

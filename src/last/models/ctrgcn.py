@@ -168,13 +168,15 @@ class CTRGCN(Network):
                 f"clips of {x.shape[1]} bodies, but CTR-GCN is built for {self.max_bodies}; create it with a larger "
                 "max_bodies or drop bodies"
             )
-        if mask is None:
-            mask = x.new_ones(x.shape[:2], dtype=torch.bool)
-        x, mask = F.pad(x, [0, 0] * 3 + [0, missing]), F.pad(mask, [0, missing])
+        own = x.shape[1]
+        x = F.pad(x, [0, 0] * 3 + [0, missing])
         x = x.permute(0, 1, 4, 2, 3)
         x = self.norm(x.flatten(1, 3)).view(x.shape).permute(0, 3, 4, 2, 1)  # (N, C, T, V, M)
-        present = None if self.bodies == "padded" else mask
-        x, owner = fold_bodies({"normalised": x}, present, ["normalised"], self.bodies)
+        if self.bodies == "padded":
+            mask = None
+        else:
+            x = x[..., :own]  # those that fill up count for the normalisation alone
+        x, owner = fold_bodies({"normalised": x}, mask, ["normalised"], self.bodies)
         features = self.blocks(x.squeeze(1)).mean((2, 3))
         return self.classifier(self.dropout(mean_over_bodies(features, owner, count)))
 

@@ -206,10 +206,14 @@ class Trainer:
                 warning = collapse(done.epoch + 1, done.predicted, self.feed.labels, self.class_name)
             self.progress = Progress(done.epoch + 1, history=[*done.history, row], best=done.best, warning=warning)
             on_epoch(row)
-            if time.perf_counter() >= due or done.epoch + 1 == self.config.epochs:
+            last = done.epoch + 1 == self.config.epochs
+            stopping = not last and stop()
+            if last or stopping or time.perf_counter() >= due:
                 self.save(checkpoint)
                 on_saved()
                 due = time.perf_counter() + _SAVING
+            if stopping:
+                raise Interrupted
 
     def _epoch(self, on_step: Callable[[int], None], stop: Callable[[], bool]) -> dict[str, float]:
         progress, start = self.progress, time.perf_counter()
