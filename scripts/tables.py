@@ -102,7 +102,7 @@ def table(chosen: str) -> str:
             folds = sorted({name.removeprefix("fold") for tested in runs.values() for name in tested})
             protocol = f"mean of folds {', '.join(folds)}"
         scores = (spread([entry.score(seed, key) for seed in runs]) for key in SCORES)
-        minutes = ", ".join(_minutes(list(tested.values())) for tested in runs.values())
+        minutes = _minutes([list(tested.values()) for tested in runs.values()])
         named = (first["dataset"], first["model"], f"{first['parameters']:,}", protocol)
         weights = "" if first["weights"] == "last" else f", {first['weights']} weights"
         made = (f"{first['recipe']}, {first['epochs']}", scored_on(first) + weights, ", ".join(map(str, runs)))
@@ -111,9 +111,13 @@ def table(chosen: str) -> str:
     return "\n".join(lines) + "\n" if found else "not measured\n"
 
 
-def _minutes(records: list[Record]) -> str:
-    threads = records[0]["hardware"].rpartition(", ")[2]
-    return f"{sum(record['seconds'] for record in records) / 60:.0f} ({threads})"
+def _minutes(runs: list[list[Record]]) -> str:
+    """Of each seed, over the folds that it was trained for, by what it was trained on."""
+    by_machine: dict[str, list[str]] = {}
+    for records in runs:
+        machine = records[0]["hardware"].removesuffix(" 80GB HBM3").rpartition(", ")[2]
+        by_machine.setdefault(machine, []).append(f"{sum(record['seconds'] for record in records) / 60:.0f}")
+    return "; ".join(f"{', '.join(minutes)} ({machine})" for machine, minutes in by_machine.items())
 
 
 def _boards() -> list[Board]:
