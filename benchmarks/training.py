@@ -213,12 +213,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parts = ["ways", "bounds", "profile", "costs", "side"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=[*parts, "branches", "set"])
-    parser.add_argument(
-        "--models", nargs="+", choices=LAST, help="of the ways; else all that the device has memory for"
-    )
-    parser.add_argument(
-        "--runtimes", nargs="+", choices=list(RUNTIMES), help="of the ways; else all that suit the device"
-    )
+    parser.add_argument("--models", nargs="+", choices=LAST, help="of the ways; else all")
+    parser.add_argument("--runtimes", nargs="+", choices=list(RUNTIMES), help="of the ways; else all")
     parser.add_argument("--clips", type=int, nargs=2, default=CLIPS, help="of the set, to train and to test")
     parser.add_argument("--epochs", type=int, default=70)
     parser.add_argument("--json", type=Path, help="file for the figures, in results/")
