@@ -179,7 +179,7 @@ def own(tmp_path, stick):
 
 
 def test_the_first_step_is_taken_from_the_start_and_by_the_moving_average_too(config, own, tmp_path, monkeypatch):
-    monkeypatch.setattr("last.workflow.evaluate", lambda *run: None)
+    monkeypatch.setattr("last.workflow.evaluate", lambda *run, **how: None)
     path = make_start(config, tmp_path / "s.safetensors")
     still = {"training__lr": 0, "training__warmup_lr": 0, "training__min_lr": 0, "training__ema": 0.9}
     protocol = {"data__name": "synthetic", "data__protocol": "xsub", "data__path": str(own.path)}
@@ -191,7 +191,7 @@ def test_the_first_step_is_taken_from_the_start_and_by_the_moving_average_too(co
 
 
 def test_a_run_needs_its_start_until_its_first_checkpoint(config, tmp_path, monkeypatch):
-    monkeypatch.setattr("last.workflow.evaluate", lambda *run: None)
+    monkeypatch.setattr("last.workflow.evaluate", lambda *run, **how: None)
     path = make_start(config, tmp_path / "s.safetensors", seed=1)
     config = changed(config, training__start=path, training__epochs=1)
     whole, run = (begin(config, name, CPU, "") for name in ("whole", "stopped"))

@@ -137,7 +137,7 @@ def test_the_label_weight_is_the_originals_where_none_is_given(config, tmp_path,
 
 
 def test_a_run_resumes_to_the_bit_and_with_the_teachers_it_began_with(config, tmp_path, monkeypatch):
-    monkeypatch.setattr("last.workflow.evaluate", lambda *run: None)
+    monkeypatch.setattr("last.workflow.evaluate", lambda *run, **how: None)
     teacher = make_teacher(config, tmp_path / "t.safetensors", seed=1)
     config = with_overrides(config, {"training.teachers": [teacher], "training.feature_weight": 1.0})
     whole, run = (begin(config, name, CPU, "") for name in ("whole", "stopped"))
