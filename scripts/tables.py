@@ -115,7 +115,7 @@ def _minutes(runs: list[list[Record]]) -> str:
     """Of each seed, over the folds that it was trained for, by what it was trained on."""
     by_machine: dict[str, list[str]] = {}
     for records in runs:
-        machine = records[0]["hardware"].removesuffix(" 80GB HBM3").rpartition(", ")[2]
+        machine = records[0]["hardware"].rpartition(", ")[2]
         by_machine.setdefault(machine, []).append(f"{sum(record['seconds'] for record in records) / 60:.0f}")
     return "; ".join(f"{', '.join(minutes)} ({machine})" for machine, minutes in by_machine.items())
 
@@ -168,9 +168,6 @@ def _ways(record: Record) -> str:
     eager = {row["model"]: row["ms_median"] for row in record["ways"] if row["runtime"] == "eager"}
     bounds = {(row["model"], row["runtime"]): row for row in record.get("bounds", {"rows": []})["rows"]}
     same = {"graph": "eager", "fused_graph": "fused"}  # capturing a step changes nothing that it moves or computes
-    for model, runtime in [(row["model"], row["runtime"]) for row in record["ways"] if row["runtime"] in same]:
-        if found := bounds.get((model, same[runtime])):
-            bounds[model, runtime] = found
     rows = [
         (
             f"`{row['model']}`",
@@ -180,8 +177,8 @@ def _ways(record: Record) -> str:
             + (f" ({eager[row['model']] / row['ms_median']:.1f})" if row["model"] in eager else ""),
             _megabytes(row),
             *(
-                f"{bounds[row['model'], row['runtime']][key]:,}"
-                if (row["model"], row["runtime"]) in bounds
+                f"{bound[key]:,}"
+                if (bound := bounds.get((row["model"], same.get(row["runtime"], row["runtime"]))))
                 else "not measured"
                 for key in ("arithmetic", "memory", "kept_mb")
             ),

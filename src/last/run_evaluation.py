@@ -1,5 +1,6 @@
 """A trained run on the test part of its protocol: what it is worth, and the files that say so."""
 
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ _NEEDS = {
 }
 
 
+# Drawing a report is work for one thread at a time: what draws shares its fonts.
+_DRAWING = threading.Lock()
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What a run's network is worth, and where that stands.
@@ -54,7 +59,7 @@ def evaluate(
     weights: Weights = "last",
     crops: int | None = None,
     span: float | None = None,
-    draws: bool = True,
+    reports: bool = True,
 ) -> Evaluation:
     """Score a run's network on the test part of its protocol; write evaluation, scores, result and, if asked, report.
 
@@ -68,7 +73,7 @@ def evaluate(
         weights: of the last epoch, the best on the validation part, or the last epoch's without their average.
         crops: test-time crops; None takes the run's own setting.
         span: share of a clip in each crop; None takes the run's own setting.
-        draws: whether to write the report.
+        reports: whether to write the report, which takes seconds.
 
     Raises:
         CheckpointError: the run has no such weights, or they do not fit the store.
@@ -141,10 +146,10 @@ def evaluate(
     run.write_json(f"evaluation{own}.json", scored | metrics.to_dict(store.classes))
     scores.save(run.path / f"scores{own}.npz")
     run.write_json(f"result{own}.json", result)
-    if not draws:
+    if not reports:
         return Evaluation(metrics, result, f"result{own}.json", None)
     report = run.path / f"report{own}.html"
-    with reporter.bar("drawing the report"):
+    with reporter.bar("drawing the report"), _DRAWING:
         write_report(
             report,
             run.path / f"pictures{own}",

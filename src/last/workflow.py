@@ -1,7 +1,6 @@
 """What the commands do: begin a run or resume it, train it to its end, adopt the weights of others."""
 
 import hashlib
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -36,9 +35,6 @@ from last.training.checkpoint import save_weights
 from last.training.loop import Trainer
 from last.training.optim import warmup_epochs
 from last.training.randomness import ALONE
-
-# Drawing a report is work for one thread at a time: what draws shares its fonts.
-_DRAWING = threading.Lock()
 
 
 def begin(config: Config, name: str | None, device: torch.device, command: str) -> Run:
@@ -134,7 +130,7 @@ def train(
     device: torch.device,
     reporter: Reporter,
     stop: Callable[[], bool] | None = None,
-    draws: bool = True,
+    reports: bool = True,
 ) -> Evaluation:
     """Train, from the start or from the run's checkpoint, then evaluate and write the report.
 
@@ -144,7 +140,7 @@ def train(
         device: where to train.
         reporter: says what happens.
         stop: asked after each step whether to stop; None listens for Ctrl-C.
-        draws: whether to write the report, which takes seconds.
+        reports: whether to write the report, which takes seconds.
 
     Returns:
         The last epoch's network on the test part.
@@ -228,8 +224,7 @@ def train(
         ) from None
     if feed.waited >= 1:
         reporter.say(f"training waited {feed.waited:.0f} s for the disk")
-    with _DRAWING if draws else nullcontext():
-        return evaluate(run, device, reporter, draws=draws)
+    return evaluate(run, device, reporter, reports=reports)
 
 
 def _size(model: Network) -> str:
