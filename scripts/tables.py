@@ -10,7 +10,7 @@ for the trained networks of the package.
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,11 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BEST = 10  # trials of a search that are shown
-# What stands in the table of ablations: a change, and the recipe, weights, crops and their length that have it.
+# A data set, a recipe, the weights that are scored, and how many crops of each clip, of which share of it.
+Kind = tuple[str, str, str, tuple[int, float]]
+# What stands in the tables of ablations: data sets, and for each change what has it; the first line has none.
 FIVE, MIDDLE, WHOLE = (5, 0.7), (1, 0.7), (1, 1.0)
-ABLATION = (
+FEW_CLIPS = (
     ("`few_clips_mixed` as it is", "few_clips_mixed", "last", FIVE),
     ("without the moving average", "few_clips_mixed", "unaveraged", FIVE),
     ("one test crop instead of five", "few_clips_mixed", "last", MIDDLE),
@@ -45,7 +47,11 @@ ABLATION = (
     ("the joint stream alone", "few_clips_mixed_joint", "last", FIVE),
     ("started from `last_e_nano.nw_ucla`", "few_clips_mixed_started", "last", FIVE),
 )
-ABLATED = ("utd_mhad", "msr_action3d")
+TWO_PERSONS = (
+    ("`two_persons` as it is", "two_persons", "last", FIVE),
+    ("the first person alone", "two_persons_first", "last", FIVE),
+)
+ABLATIONS = ((("utd_mhad", "msr_action3d"), FEW_CLIPS), (("sbu",), TWO_PERSONS))
 SCORES = ("top1", "top1_without_copies", "top5", "mean_class_accuracy")
 MARKED = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
@@ -243,30 +249,33 @@ def parity_table() -> str:
     return _grid(("network, data set", "kernels", "top-1", "by seed"), rows) if rows else "not measured\n"
 
 
-def ablation_table() -> str:
-    """What each part of `few_clips_mixed` is worth to LAST-E nano: its scores with it changed, and how many seeds."""
-    found = [entry for entry in entries(read_records(RESULTS)) if entry.model == "last_e_nano" and entry.complete]
+def ablation_tables() -> str:
+    """What each part of a recipe is worth to LAST-E nano: its scores with it changed, and over how many seeds."""
+    found = {
+        _kind(entry.first): entry
+        for entry in entries(read_records(RESULTS))
+        if entry.model == "last_e_nano" and entry.complete
+    }
+    return "\n".join(_ablation_table(found, datasets, changes) for datasets, changes in ABLATIONS)
 
-    def of(dataset: str, *kind: Any) -> Entry | None:
-        return next((entry for entry in found if _kind(entry.first) == (dataset, *kind)), None)
 
-    bases = {dataset: of(dataset, *ABLATION[0][1:]) for dataset in ABLATED}
+def _ablation_table(found: Mapping[Kind, Entry], datasets: Sequence[str], changes: Sequence[tuple[Any, ...]]) -> str:
+    bases = [found.get((dataset, *changes[0][1:])) for dataset in datasets]
     rows = []
-    for what, *kind in ABLATION:
+    for what, *kind in changes:
         row = [what]
-        for dataset, base in bases.items():
-            entry = of(dataset, *kind)
+        for dataset, base in zip(datasets, bases, strict=True):
+            entry = found.get((dataset, *kind))
             row.append("not measured" if entry is None else f"{spread(entry.scores())} ({len(entry.complete)})")
             if entry is None or base is None or entry is base:
                 row.append("")
             else:
                 row.append(str(paired_bootstrap(entry.correct(), base.correct(), np.random.default_rng(0))))
         rows.append(row)
-    header = ["", *(cell for dataset in ABLATED for cell in (dataset, "difference"))]
-    return _grid(header, rows)
+    return _grid(["", *(cell for dataset in datasets for cell in (dataset, "difference"))], rows)
 
 
-def _kind(record: Record) -> tuple[str, str, str, tuple[int, float]]:
+def _kind(record: Record) -> Kind:
     crops = record["crops"]
     return record["dataset"], record["recipe"], record["weights"], (crops, share_of_crop(span_of(record), crops))
 
@@ -331,7 +340,7 @@ TABLES = {
     "training": training_tables,
     "parity": parity_table,
     "search": search_tables,
-    "ablation": ablation_table,
+    "ablation": ablation_tables,
     "networks": networks_table,
     "speed": speed_table,
     "fuzz": fuzz_table,
