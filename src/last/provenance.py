@@ -3,13 +3,18 @@
 import platform
 import subprocess
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 
 import torch
 
 
+@cache
 def commit() -> str:
-    """The checkout's commit, marked ``-dirty`` where files differ from it; ``unknown`` outside a checkout."""
+    """The checkout's commit, marked ``-dirty`` where files differ from it; ``unknown`` outside a checkout.
+
+    It is what it was at the first call: a long grid goes on with the code that it loaded, whatever is committed.
+    """
     root = Path(__file__).resolve().parents[2]
     try:
         answer = subprocess.run(
