@@ -12,8 +12,9 @@ from last.data.clip import Clip
 from last.data.datasets import load_dataset
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
+from last.lineage import seen_tests
 from last.progress import Interrupted, Reporter
-from last.recognizer import build_model, describe
+from last.recognizer import Recognizer, build_model, describe
 from last.run import Run, RunError
 from last.setting_values import ConfigError
 from last.skeleton import Layout, load_layout
@@ -140,6 +141,33 @@ def test_a_start_that_does_not_fit_is_refused_before_a_folder_is_made(
     with pytest.raises(ConfigError, match=sentence):
         begin(changed(config, training__start=path, **of_training), "first", CPU, "")
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_start_itself_rests_on_may_know_the_test_clips_too(config, own, tmp_path, monkeypatch):
+    monkeypatch.setattr("last.workflow.evaluate", lambda *run, **how: None)
+    first = make_start(config, tmp_path / "s.safetensors", data__protocol="xsub")
+    elsewhere = {"data__name": "synthetic", "data__protocol": "xsub", "data__path": str(own.path)}
+    second = begin(changed(config, training__start=first, training__epochs=1, **elsewhere), "second", CPU, "")
+    train(second, False, CPU, QUIET)
+    (tmp_path / "s.safetensors").unlink()
+    sentence = "rests on a network that was trained on nw_ucla by the protocol xsub, whose training clips may be test"
+    with pytest.raises(ConfigError, match=sentence):
+        begin(changed(config, training__start=str(second.path)), "third", CPU, "")
+    with pytest.raises(ConfigError, match=sentence):
+        begin(changed(config, training__teachers=[str(second.path)]), "third", CPU, "")
+    third = begin(changed(config, training__start=str(second.path), **elsewhere), "third", CPU, "")
+    assert third.provenance()["start"]["rests_on"] == [["nw_ucla", "xsub"]]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "known"),
+    [(("ntu60", "xview"), ("ntu120", "xsub"), True), (("ntu120", "xset"), ("ntu60", "xsub"), True),
+     (("ntu60", "xsub"), ("ntu120", "xsub"), False), (("ntu60", "xview"), ("nw_ucla", "xsub"), False)],
+)  # fmt: skip
+def test_ntu_60_is_a_part_of_ntu_120(config, tmp_path, then, now, known):
+    path = make_start(config, tmp_path / "s.safetensors", data__name=then[0], data__protocol=then[1])
+    seen = seen_tests(Recognizer(path, "cpu"), changed(config, data__name=now[0], data__protocol=now[1]))
+    assert (seen is not None) == known
 
 
 def test_a_start_without_weights_is_refused(config, tmp_path):

@@ -9,6 +9,9 @@ from last.recognizer import Recognizer, weights_file
 from last.run import RunError, read_record
 from last.settings import Config
 
+# Data sets that grew: the clips of the one are among those of the other, whose xsub parts them alike.
+_GROWN = {"ntu60": "ntu120"}
+
 
 def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
     """What the record of a training says of a network that it rests on.
@@ -18,7 +21,8 @@ def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
         recognizer: opened from there.
 
     Returns:
-        ``path``, ``sha256`` of the weights, ``model``, ``dataset``, ``protocol``, and ``top1`` where its run has one.
+        ``path``, ``sha256`` of the weights, ``model``, ``dataset``, ``protocol``, ``rests_on`` as
+        :func:`rests_on` gives it, where it rests on others, and ``top1`` where its run has one.
 
     Raises:
         RunError: the result beside the weights is damaged.
@@ -32,14 +36,40 @@ def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
         "model": config.model.name,
         "dataset": config.data.name,
         "protocol": config.data.protocol,
+        **({"rests_on": [list(each) for each in recognizer.rests_on]} if recognizer.rests_on else {}),
         **({"top1": read_record(result)["top1"]} if scored else {}),
     }
 
 
-def may_have_seen_tests(trained: Config, config: Config) -> bool:
-    """Whether test clips of ``config`` may have trained a network of ``trained``: another protocol parts them anew."""
-    then, now = trained.data, config.data
-    return then.name == now.name and then.protocol != now.protocol
+def rests_on(records: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Data set and protocol of each training that a network rests on, through all generations, each once.
+
+    Args:
+        records: of its start and its teachers, as :func:`record_of` gives them.
+    """
+    found = ((each["dataset"], each["protocol"], each.get("rests_on", [])) for each in records)
+    pairs = (pair for dataset, protocol, before in found for pair in ([dataset, protocol], *before))
+    return [list(pair) for pair in dict.fromkeys(map(tuple, pairs))]
+
+
+def seen_tests(trained: Recognizer, config: Config) -> str | None:
+    """By what training test clips of ``config`` may be known to a network, or to one that it rests on; None if by none.
+
+    Another protocol of a data set parts its clips anew.
+
+    Returns:
+        A sentence without its subject.
+    """
+    own = (trained.config.data.name, trained.config.data.protocol)
+    name, now = config.data.name, config.data.protocol
+    for dataset, protocol in (own, *trained.rests_on):
+        if _GROWN.get(dataset, dataset) == _GROWN.get(name, name) and protocol != now:
+            how = "was" if (dataset, protocol) == own else "rests on a network that was"
+            return (
+                f"{how} trained on {dataset} by the protocol {protocol}, whose training clips may be test clips of "
+                f"{now}"
+            )
+    return None
 
 
 def in_words(record: Mapping[str, Any]) -> str:

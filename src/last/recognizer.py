@@ -57,9 +57,21 @@ def build_model(config: Config, num_classes: int, layout: Layout, training: bool
 
 
 def describe(
-    config: Config, classes: Sequence[str], layout: Layout, columns: Mapping[str, Any] | None = None
+    config: Config,
+    classes: Sequence[str],
+    layout: Layout,
+    columns: Mapping[str, Any] | None = None,
+    rests_on: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
-    """What a file of weights must say of itself to be used again, on tables of these columns too."""
+    """What a file of weights must say of itself to be used again.
+
+    Args:
+        config: of its training.
+        classes: the names of its outputs.
+        layout: the skeleton that it takes.
+        columns: of the tables that it was trained on.
+        rests_on: data set and protocol of each training that it rests on; see :func:`last.lineage.rests_on`.
+    """
     sections = config.to_dict()
     return {
         "model": sections["model"],
@@ -67,6 +79,7 @@ def describe(
         "layout": layout.to_dict(),
         "classes": list(classes),
         "columns": dict(columns or {}),
+        **({"rests_on": [list(pair) for pair in rests_on]} if rests_on else {}),
     }
 
 
@@ -125,6 +138,7 @@ class Recognizer:
         reading: of the files that it was trained on.
         pipeline: from joints to its input.
         config: the settings of its network and clips; all others have their defaults.
+        rests_on: data set and protocol of each training behind it but its own, by its start or its teachers.
 
     Raises:
         CheckpointError: there are no weights, or they are damaged.
@@ -141,6 +155,7 @@ class Recognizer:
             sections = {"model": description["model"], "data": description["data"]}
         except KeyError as error:
             raise CheckpointError(f"{weights} does not say its {error}; it was not written by 'last train'") from error
+        self.rests_on = tuple((str(dataset), str(protocol)) for dataset, protocol in description.get("rests_on", ()))
         self.config = config = from_dict(sections, str(weights))
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = build_model(config, len(self.classes), self.layout)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from last.lineage import in_words, may_have_seen_tests, record_of
+from last.lineage import in_words, record_of, seen_tests
 from last.models import Network
 from last.recognizer import Recognizer, build_model
 from last.setting_values import ConfigError
@@ -88,11 +88,9 @@ def start(config: Config, network: Network, classes: Sequence[str], layout: Layo
 
 
 def _require_fit(path: Path, trained: Recognizer, config: Config, layout: Layout) -> None:
-    then, data = trained.config.data, config.data
-    if may_have_seen_tests(trained.config, config):
+    if seen := seen_tests(trained, config):
         raise ConfigError(
-            f"the start {path} was trained on {then.name} by the protocol {then.protocol}, whose training clips may be "
-            f"test clips of {data.protocol}; start from a network of {data.protocol} or of another data set"
+            f"the start {path} {seen}; start from a network of {config.data.protocol} or of another data set"
         )
     if config.training.structure != "plain":
         raise ConfigError(

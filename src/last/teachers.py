@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from last.lineage import may_have_seen_tests, record_of
+from last.lineage import record_of, seen_tests
 from last.recognizer import Recognizer
 from last.setting_values import ConfigError
 from last.settings import Config
@@ -79,8 +79,8 @@ def _require_same_clips(
 ) -> None:
     own, other = _shared_settings(config), _shared_settings(recognizer.config)
     differences = [f"{key} {other[key]}, the student's {value}" for key, value in own.items() if other[key] != value]
-    if may_have_seen_tests(recognizer.config, config):
-        differences.append(f"data.protocol {recognizer.config.data.protocol}, the student's {config.data.protocol}")
+    if seen := seen_tests(recognizer, config):
+        differences.append(f"it {seen}")
     if differences:
         raise ConfigError(
             f"the teacher {path} was trained on other clips than the student is to be: {'; '.join(differences)}; give "

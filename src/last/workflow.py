@@ -20,7 +20,7 @@ from last.data.feed import Feed, choose_feed
 from last.data.protocols import split, validation_split
 from last.evaluate import BATCH, measure, predict
 from last.kernels import accelerate
-from last.lineage import in_words, require_unchanged
+from last.lineage import in_words, require_unchanged, rests_on
 from last.models import Network
 from last.models.cost import count_parameters
 from last.models.published import load_published
@@ -58,9 +58,9 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
         model = build_model(config, len(store.classes), store.layout, training=True)
     started = start(config, model, store.classes, store.layout)
     teachers = open_teachers(config, store.classes, store.layout, torch.device("cpu"))
-    rests_on: dict[str, Any] = {"start": started.record} if started else {}
-    rests_on |= {"teachers": [teacher.record for teacher in teachers]} if teachers else {}
-    return Run.create(_folder(config, name), config, provenance.record(command, device) | rests_on)
+    trained: dict[str, Any] = {"start": started.record} if started else {}
+    trained |= {"teachers": [teacher.record for teacher in teachers]} if teachers else {}
+    return Run.create(_folder(config, name), config, provenance.record(command, device) | trained)
 
 
 def adopt(config: Config, weights: Path, name: str | None, command: str) -> Run:
@@ -215,7 +215,9 @@ def train(
         )
     try:
         columns = store.meta["provenance"].get("columns")
-        description = describe(config, store.classes, store.layout, columns)
+        made_by = run.provenance()
+        behind = rests_on([*([made_by["start"]] if "start" in made_by else []), *made_by.get("teachers", [])])
+        description = describe(config, store.classes, store.layout, columns, behind)
         _fit(run, trainer, pipeline, validation, description, reporter, stop)
     except Interrupted:
         raise Interrupted(
