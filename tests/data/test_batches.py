@@ -328,6 +328,18 @@ def test_a_body_that_one_clip_lacks_is_not_mixed(stick):
         torch.testing.assert_close(stream[..., 1], alone[name][..., 1])
 
 
+def test_a_joint_that_either_of_two_mixed_clips_lacks_is_missing(stick):
+    sure = np.ones((6, 1, 5), dtype=np.float32)
+    guessed = sure.copy()
+    guessed[:, :, 3] = np.nan
+    clips = DeviceClips.from_clips([replace(ramp(6), confidence=c) for c in (sure, guessed, sure)], "cpu")
+    pipeline, index = Pipeline(stick, frames=6, streams=("joint",), missing="mask"), torch.arange(3)
+    share = torch.tensor([0.0, 0.25, 0.5])
+    mixed = pipeline.train(clips, index, torch.Generator().manual_seed(0), share)[0]["joint"]
+    assert mixed[:, :, :, 3].ne(0).flatten(1).any(1).tolist() == [True, False, False]
+    assert mixed[:, :, :, 4].ne(0).flatten(1).any(1).all()
+
+
 def test_streams_are_zero_wherever_a_hidden_joint_takes_part(stick):
     clips = DeviceClips.from_clips([ramp(6)] * 50, "cpu")
     index = torch.arange(50)

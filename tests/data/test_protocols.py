@@ -164,6 +164,12 @@ def test_ones_own_rules_are_protocols():
     assert [part.tolist() for part in split(table, "rest", "mine")] == [[0, 3], [1, 2]]
 
 
+def test_rules_that_train_on_test_clips_are_refused():
+    rules = {"own": {"train": {"camera": [1, 2]}, "test": {"subject": [1]}}}
+    with pytest.raises(ProtocolError, match="'own' of 'mine' trains on 2 of the 3 clips that it tests on"):
+        split(Table(protocols=rules, subject=[1, 1, 1, 2], camera=[1, 2, 3, 1]), "own", "mine")
+
+
 @pytest.mark.parametrize(
     "rule",
     [None, {}, {"test": {"subject": [1]}}, {"train": {}}, {"train": {"subjects": [1]}}, {"train": {"subject": 1}},

@@ -317,8 +317,10 @@ class Pipeline:
             x = x if present is None else x * present
             if share is not None:
                 # A body that one of the two clips lacks is not mixed.
-                both = (mask & mask.roll(1, 0)) * share[:, None]
-                x = torch.lerp(x, x.roll(1, 0), both[:, None, None, None, :])
+                both = ((mask & mask.roll(1, 0)) * share[:, None])[:, None, None, None, :]
+                x = torch.lerp(x, x.roll(1, 0), both)
+                if seen is not None:  # no surer of a joint than of the less sure of the two
+                    seen = torch.where(both > 0, torch.minimum(seen, seen.roll(1, 0)), seen)
         for step in self.normalise:
             if step in AFTER_AUGMENTATION:
                 x = AFTER_AUGMENTATION[step](x, mask, self.layout)

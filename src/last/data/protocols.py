@@ -251,7 +251,7 @@ def split(store: ClipStore, protocol: str, dataset: str) -> tuple[np.ndarray, np
         dataset: name of the data set.
 
     Raises:
-        ProtocolError: the data set has no such protocol, or one part is empty.
+        ProtocolError: the data set has no such protocol, one part is empty, or clips are in both.
     """
     chosen = find_protocol(store, protocol, dataset)
     trains = chosen.trains(store)
@@ -262,6 +262,11 @@ def split(store: ClipStore, protocol: str, dataset: str) -> tuple[np.ndarray, np
                 f"protocol '{protocol}' of '{dataset}' leaves none of the {len(store)} clips to {part} on "
                 f"({chosen.rule}); the store may hold only a part of the data set, or another one"
             )
+    if both := int((trains & tests).sum()):
+        raise ProtocolError(
+            f"protocol '{protocol}' of '{dataset}' trains on {both} of the {int(tests.sum())} clips that it tests on "
+            f"({chosen.rule}); mend its 'test', or leave it out to test on all clips that do not train"
+        )
     return np.flatnonzero(trains).astype(np.int64), np.flatnonzero(tests).astype(np.int64)
 
 
