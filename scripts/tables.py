@@ -102,7 +102,7 @@ def table(chosen: str) -> str:
         )
     ]
     for entry in found:
-        first, runs = entry.first, {seed: entry.by_seed[seed] for seed in entry.complete or entry.by_seed}
+        first, runs = entry.first, {seed: entry.by_seed[seed] for seed in entry.seeds_alike}
         protocol = entry.protocol
         if protocol == FOLDS:
             folds = sorted({name.removeprefix("fold") for tested in runs.values() for name in tested})
@@ -270,7 +270,9 @@ def _ablation_table(found: Mapping[Kind, Entry], datasets: Sequence[str], change
             if entry is None or base is None or entry is base:
                 row.append("")
             else:
-                row.append(str(paired_bootstrap(entry.correct(), base.correct(), np.random.default_rng(0))))
+                scored_anew = (entry.first["recipe"], entry.complete) == (base.first["recipe"], base.complete)
+                both, generator = (entry.correct(), base.correct()), np.random.default_rng(0)
+                row.append(str(paired_bootstrap(*both, generator, same_trainings=scored_anew)))
         rows.append(row)
     return _grid(["", *(cell for dataset in datasets for cell in (dataset, "difference"))], rows)
 

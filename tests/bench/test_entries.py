@@ -29,6 +29,14 @@ def test_a_seed_counts_when_it_has_all_folds():
     assert {seed: len(tested) for seed, tested in entry.by_seed.items()} == {0: 5, 1: 1, 2: 4}
 
 
+def test_without_a_complete_seed_only_those_of_the_same_folds_go_together():
+    tested = {0: (1, 2, 3), 1: (1,), 2: (1, 2, 3), 3: (2, 3, 4)}
+    records = [record(dataset="sbu", protocol=f"fold{i}", seed=seed) for seed, folds in tested.items() for i in folds]
+    assert [entry.seeds_alike for entry in entries(records)] == [[0, 2]]
+    whole = [record(dataset="sbu", protocol=f"fold{i}", seed=4) for i in range(1, 6)]
+    assert [entry.seeds_alike for entry in entries([*records, *whole])] == [[4]]
+
+
 def test_answers_of_folds_lie_end_to_end():
     records = [record(dataset="sbu", protocol=f"fold{i}", clips=2, right=i % 3) for i in range(5, 0, -1)]
     (entry,) = entries(records)

@@ -58,6 +58,13 @@ def test_the_better_recipe_counts_and_the_other_is_listed():
     assert board(records).compare(NANO, PEER).difference.points == pytest.approx(10)
 
 
+def test_of_recipes_that_are_alike_to_a_tenth_the_one_over_more_seeds_counts():
+    several = [record(recipe="nw_ucla", right=909, clips=1000, seed=s) for s in (0, 1)]
+    alone = record(recipe="few_clips", right=90904, clips=100_000)
+    assert [cells[4] for cells in row([alone, *several])] == ["2", "1"]
+    assert [cells[4] for cells in row([record(recipe="few_clips", right=911, clips=1000), *several])] == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     ("right", "verdict"), [(95, "wins"), (81, "no difference shown"), (79, "no difference shown"), (60, "loses")]
 )

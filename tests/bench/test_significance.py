@@ -66,6 +66,23 @@ def test_seeds_that_differ_widen_the_interval_as_their_true_variance_does():
     assert found.margin == pytest.approx(norm.ppf(0.975) * s / np.sqrt(8), rel=0.1)
 
 
+def test_seeds_that_differ_do_not_matter_where_the_same_trainings_are_scored_twice():
+    # The second way gets one clip in twenty more right in each training, however good this is.
+    rng = np.random.default_rng(6)
+    one = rng.random((5, 400)) < np.array([0.5, 0.6, 0.7, 0.8, 0.9])[:, None]
+    one[:, ::20], other = True, one.copy()
+    other[:, ::20] = False
+    together, apart = compare(one, other, same_trainings=True), compare(one, other)
+    assert together.points == pytest.approx(apart.points) == pytest.approx(5)
+    assert together.margin == pytest.approx(norm.ppf(0.975) * 100 * np.sqrt(0.05 * 0.95 / 400), rel=0.1)
+    assert together.p < 0.001 and apart.p > 0.3
+
+
+def test_the_same_trainings_are_as_many():
+    with pytest.raises(ValueError, match="2 and 1 seeds, expected as many"):
+        compare(answers("10", "11"), answers("11"), same_trainings=True)
+
+
 def test_the_sign_goes_with_the_order_and_p_with_the_interval():
     rng = np.random.default_rng(3)
     for other_rate in np.linspace(0.8, 0.9, 12):

@@ -76,6 +76,12 @@ class Entry:
         """The seeds that were tested by all parts."""
         return [seed for seed, tested in self.by_seed.items() if set(self.parts) <= set(tested)]
 
+    @property
+    def seeds_alike(self) -> list[int]:
+        """The complete seeds, or else those that were tested by the same parts as the one with the most."""
+        most = max(self.by_seed.values(), key=len).keys()
+        return self.complete or [seed for seed, tested in self.by_seed.items() if tested.keys() == most]
+
     def score(self, seed: int, key: str = "top1") -> float:
         """A score of a seed, a mean over folds."""
         return mean(record[key] for record in self.by_seed[seed].values())

@@ -130,8 +130,13 @@ def boards(records: Iterable[Record], datasets: Sequence[str] = ()) -> list[Boar
         found.setdefault((entry.first["dataset"], entry.protocol), defaultdict(list))[entry.model].append(entry)
     for networks in found.values():
         for members in networks.values():
-            members.sort(key=lambda entry: mean(entry.scores()) if entry.complete else -1, reverse=True)
+            members.sort(key=_rank, reverse=True)
     return [Board(*key, networks) for key, networks in found.items()]
+
+
+def _rank(entry: Entry) -> tuple[float, int]:
+    """The higher mean first; of those alike to a tenth of a point the one over more seeds, which says more."""
+    return (round(mean(entry.scores()), 1) if entry.complete else -1, len(entry.complete))
 
 
 def scoreboard(found: Iterable[Board], models: Sequence[str] = MODELS) -> str:

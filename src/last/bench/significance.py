@@ -39,7 +39,11 @@ class Difference:
 
 
 def paired_bootstrap(
-    one: np.ndarray, other: np.ndarray, generator: np.random.Generator, draws: int = 10_000
+    one: np.ndarray,
+    other: np.ndarray,
+    generator: np.random.Generator,
+    draws: int = 10_000,
+    same_trainings: bool = False,
 ) -> Difference:
     """Compare two networks on the same clips by drawing these, and the seeds of either, again and again.
 
@@ -53,12 +57,17 @@ def paired_bootstrap(
         other: those of the network that it is compared with, (S', N) bool; the same clips in the same order.
         generator: draws.
         draws: how many.
+        same_trainings: the rows of both are of the same trainings, scored in two ways, so that their seeds are drawn
+            together.
 
     Raises:
-        ValueError: the two are not of the same clips, or there is nothing to compare.
+        ValueError: the two are not of the same clips, or there is nothing to compare; or they are to be of the same
+            trainings and are not as many.
     """
     if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1] or not one.size or not other.size:
         raise ValueError(f"answers of shapes {one.shape} and {other.shape}, expected (seeds, clips) twice, same clips")
+    if same_trainings and len(one) != len(other):
+        raise ValueError(f"{len(one)} and {len(other)} seeds, expected as many of the same trainings")
     clips = one.shape[1]
     points = 100 * (one.mean() - other.mean())
     drawn = []
@@ -66,16 +75,21 @@ def paired_bootstrap(
         count = min(max(1, _VALUES // clips), draws - start)
         chosen = generator.integers(clips, size=(count, clips)) + clips * np.arange(count)[:, None]
         times = np.bincount(chosen.ravel(), minlength=count * clips).reshape(count, clips)
-        drawn.append(_top1(one, times, generator) - _top1(other, times, generator))
+        seeds = _seeds(one, count, generator)
+        others = seeds if same_trainings else _seeds(other, count, generator)
+        drawn.append(_top1(one, times, seeds) - _top1(other, times, others))
     away = np.abs(np.concatenate(drawn) - points)
     # A draw that differs from the observation by rounding alone is as far away as it.
     p = (1 + np.count_nonzero(away >= abs(points) - 1e-9)) / (1 + draws)
     return Difference(float(points), float(np.quantile(away, 0.95, method="higher")), float(p))
 
 
-def _top1(correct: np.ndarray, times: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Top-1 in percent in each draw of clips, (draws, N) counts, over seeds drawn likewise, (draws,)."""
-    seeds, clips = correct.shape
+def _seeds(correct: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """Which of S seeds each draw takes, (draws, S - 1), or the only one."""
+    return generator.integers(len(correct), size=(draws, max(1, len(correct) - 1)))
+
+
+def _top1(correct: np.ndarray, times: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Top-1 in percent in each draw of clips, (draws, N) counts, over the seeds that it takes, (draws,)."""
     right = times.astype(np.float32) @ correct.T.astype(np.float32)  # exact, since the sums are whole and below 2^24
-    chosen = generator.integers(seeds, size=(len(times), max(1, seeds - 1)))
-    return np.take_along_axis(right.astype(np.float64), chosen, axis=1).mean(1) * (100 / clips)
+    return np.take_along_axis(right.astype(np.float64), seeds, axis=1).mean(1) * (100 / correct.shape[1])
