@@ -262,10 +262,12 @@ def split(store: ClipStore, protocol: str, dataset: str) -> tuple[np.ndarray, np
                 f"protocol '{protocol}' of '{dataset}' leaves none of the {len(store)} clips to {part} on "
                 f"({chosen.rule}); the store may hold only a part of the data set, or another one"
             )
-    if both := int((trains & tests).sum()):
+    both = np.flatnonzero(trains & tests)
+    if len(both):
         raise ProtocolError(
-            f"protocol '{protocol}' of '{dataset}' trains on {both} of the {int(tests.sum())} clips that it tests on "
-            f"({chosen.rule}); mend its 'test', or leave it out to test on all clips that do not train"
+            f"protocol '{protocol}' of '{dataset}' trains on {len(both)} of the {int(tests.sum())} clips that it tests "
+            f"on, such as {store.clips['name'][both[0]].decode()} ({chosen.rule}); mend its 'test', or leave it out to "
+            "test on all clips that do not train"
         )
     return np.flatnonzero(trains).astype(np.int64), np.flatnonzero(tests).astype(np.int64)
 
