@@ -38,3 +38,46 @@ def test_a_mixed_clip_owes_a_share_to_the_label_of_the_clip_before_it(stick, dev
     own, other = torch.stack([zero, zero, one, zero, zero, one]), torch.stack([one, zero, zero, one, zero, zero])
     expected = ((1 - share) * own + share * other).mean()
     torch.testing.assert_close(torch.tensor(step.read(0, 1)[0]), expected[None], check_dtype=False)
+
+
+class Normed(nn.Module):
+    """Normalises one number of each clip."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+        self.classifier = nn.Linear(1, 2)
+        self.seen = []
+
+    def forward(self, streams, mask):
+        x = streams["joint"].flatten(1)[:, 20:21]
+        self.seen.append(x.detach())
+        return self.classifier(self.norm(x))
+
+
+def test_running_statistics_begin_as_those_of_the_first_batch(stick, device_clips):
+    config = TrainingConfig(batch_size=6)
+    pipeline, places = Pipeline(stick, frames=8), torch.tensor([0, 2, 1, 4, 6, 3])
+
+    def step(network):
+        return Step(network, pipeline, config, 3, 6)
+
+    network = Normed()
+    first = step(network)
+    first(device_clips, places)
+    torch.testing.assert_close(network.norm.running_mean, network.seen[0].mean(0))
+    torch.testing.assert_close(network.norm.running_var, network.seen[0].var(0))
+    assert network.norm.running_var < 0.5  # far from the 1 that it was made with
+    first(device_clips, places)
+    torch.testing.assert_close(network.norm.running_var, 0.9 * network.seen[0].var(0) + 0.1 * network.seen[1].var(0))
+
+    # What has statistics, from a checkpoint or from a start, keeps them.
+    resumed = Normed()
+    second = step(resumed)
+    second.load_state_dict(first.state_dict(), "a test")
+    started = Normed()
+    started.load_state_dict(network.state_dict())
+    before = network.norm.running_mean.clone()
+    for unit, other in ((second, resumed), (step(started), started)):
+        unit(device_clips, places)
+        torch.testing.assert_close(other.norm.running_mean, 0.9 * before + 0.1 * other.seen[0].mean(0))

@@ -3,12 +3,14 @@
 Shapes: N clips of a step, E steps of an epoch, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from last.data.batches import DeviceClips, Pipeline
 from last.models import Network
@@ -76,6 +78,7 @@ class Step:
         self._losses = torch.zeros(CHECK_EVERY, dtype=torch.float64, device=device)
         # Of the epoch so far: the losses of its clips, those that are right, and those that are taken for each class.
         self._sums = torch.zeros(2 + classifiers(model)[0].out_features, dtype=torch.float64, device=device)
+        self._fresh = _fresh_norms(model)
         self.begin(0)
 
     def begin(self, epoch: int, done: int = 0, sums: Sequence[float] = ()) -> None:
@@ -104,8 +107,9 @@ class Step:
         now = self._number % self.steps_per_epoch
         self._rate.copy_(self._rates.index_select(0, now)[0])
         self.optimizer.zero_grad()
-        with drawing_from(self.generator):
+        with drawing_from(self.generator), _starting_from_this_batch(self._fresh):
             loss, answers = self._gradient(clips, places)
+        self._fresh = []
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._learning.parameters(), self.config.clip_norm)
@@ -207,6 +211,7 @@ class Step:
             KeyError, RuntimeError, TypeError, ValueError: it is of another version of LAST.
         """
         load_weights(self.model, state["model"], source)
+        self._fresh = _fresh_norms(self.model)
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate
@@ -219,3 +224,26 @@ class Step:
         if state["rng"] is not None:
             with ALONE:
                 torch.set_rng_state(state["rng"])
+
+
+def _fresh_norms(network: nn.Module) -> list[_BatchNorm]:
+    """Those that have seen no batch."""
+    norms = (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
+    return [norm for norm in norms if norm.num_batches_tracked is not None and not norm.num_batches_tracked]
+
+
+@contextmanager
+def _starting_from_this_batch(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Let running statistics begin as those of the next batch.
+
+    They are made as mean 0 and variance 1, of which 0.9^n is left after n steps. Where a variance is a thousandth of
+    that, as deep in a network, a training of fifty steps would be scored by statistics that are nobody's.
+    """
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, kept, strict=True):
+            norm.momentum = momentum
