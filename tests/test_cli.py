@@ -282,6 +282,13 @@ def test_class_folders_of_files_of_one_name_go_from_new_to_predict(call, tmp_pat
     assert code == 0 and "10 of 10 clips" in out
     code, _, err = call("train", "--dataset", "mine.yaml", "--run", "first", "--epochs", "1", *TINY)
     assert code == 0 and "8 clips to train, 0 to validate, 2 to test" in err
+    described = Path("mine.yaml").read_text()
+    assert "[squat, wave]" in described
+    Path("mine.yaml").write_text(described.replace("[squat, wave]", "[wave, squat]"))
+    for command in (("train",), ("distill", "--student", "nano_e", "--teacher", "runs/first")):
+        code, _, err = call(*command, "--dataset", "mine.yaml", "--run", "second", "--epochs", "1", *TINY)
+        assert code == 2 and "mine.yaml has other classes now than" in " ".join(err.split())
+        assert "last data prepare mine.yaml --raw own" in " ".join(err.split())
 
 
 def test_recordings_to_be_named_need_neither_labels_nor_known_people(call, tmp_path):

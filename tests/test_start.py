@@ -9,9 +9,11 @@ import torch
 from last.cli import main
 from last.config import with_overrides
 from last.data.clip import Clip
-from last.data.datasets import load_dataset
+from last.data.datasets import load_dataset, open_store
+from last.data.protocols import split
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
+from last.evaluate import fingerprint_of
 from last.lineage import seen_tests
 from last.progress import Interrupted, Reporter
 from last.recognizer import Recognizer, build_model, describe
@@ -173,6 +175,24 @@ def test_ntu_60_is_a_part_of_ntu_120(config, tmp_path, then, now, known):
 def test_a_start_without_weights_is_refused(config, tmp_path):
     with pytest.raises(CheckpointError, match="no weights at"):
         begin(changed(config, training__start=str(tmp_path)), "first", CPU, "")
+
+
+@pytest.mark.parametrize("setting", ["training__start", "training__teachers"])
+def test_a_network_of_the_same_protocol_that_tested_other_clips_is_refused(config, tmp_path, setting):
+    (tmp_path / "trained").mkdir()
+    make_start(config, tmp_path / "trained" / "last.safetensors")
+    store = open_store(config)
+    tests = split(store, "xview", "nw_ucla")[1]
+    now = fingerprint_of(store.clips["name"][tests], store.clips["label"][tests])
+    path = str(tmp_path / "trained")
+    given = changed(config, **{setting: path if setting == "training__start" else [path]})
+    result = {"kind": "accuracy", "top1": 12.5, "test_part": "another"}
+    (tmp_path / "trained" / "result.json").write_text(json.dumps(result))
+    with pytest.raises(ConfigError, match="trained was trained on nw_ucla when xview tested other clips"):
+        begin(given, "run", CPU, "")
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "trained" / "result.json").write_text(json.dumps(result | {"test_part": now}))
+    begin(given, "run", CPU, "")
 
 
 def test_the_command_tunes_and_its_result_says_from_what(config, tmp_path, monkeypatch, capsys):

@@ -116,6 +116,18 @@ def test_evaluation_takes_the_test_part_alone_and_repeats_itself(run, ucla_like)
     assert evaluate(run, CPU, QUIET).metrics.confusion.tolist() == first["confusion"]
 
 
+def test_a_run_is_not_scored_anew_on_clips_that_may_have_trained_it(run, config, ucla_like):
+    with StoreWriter(config.store_path(), ucla_like.layout, ucla_like.classes) as writer:
+        for clip in (ucla_like[i] for i in range(len(ucla_like))):  # cameras 2 and 3 have changed places
+            writer.append(dataclasses.replace(clip, camera={2: 3, 3: 2}.get(clip.camera, clip.camera)))
+    before = (run.path / "result.json").read_bytes()
+    with pytest.raises(RunError, match=r"scored on 20 test clips of nw_ucla xview, and .* has 20 there now, of other"):
+        evaluate(run, CPU, QUIET)
+    assert (run.path / "result.json").read_bytes() == before
+    (run.path / "result.json").rename(run.path / "then.json")
+    assert evaluate(run, CPU, QUIET).result["test_part"] != json.loads(before)["test_part"]
+
+
 def test_other_weights_or_crops_leave_the_reported_result_alone(run, tmp_path):
     reported = (run.path / "result.json").read_text()
     other = evaluate(run, CPU, QUIET, weights="best", crops=3)

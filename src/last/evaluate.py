@@ -261,14 +261,19 @@ class Scores:
 
     @property
     def fingerprint(self) -> str:
-        """Tells scores of the same clips from others: a hash of their names and labels, in order."""
-        content = b"\0".join(self.names.tolist()) + self.labels.astype("<i8").tobytes()
-        return hashlib.blake2b(content, digest_size=8).hexdigest()
+        """Tells scores of the same clips from others; see :func:`fingerprint_of`."""
+        return fingerprint_of(self.names, self.labels)
 
     @property
     def correct(self) -> np.ndarray:
         """Which clips are recognised, (N,) bool."""
         return self.probabilities.argmax(1) == self.labels
+
+
+def fingerprint_of(names: np.ndarray, labels: np.ndarray) -> str:
+    """A hash of the names, (N,) bytes, and the labels, (N,), of clips in their order."""
+    content = b"\0".join(names.tolist()) + labels.astype("<i8").tobytes()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

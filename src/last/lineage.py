@@ -7,6 +7,7 @@ from typing import Any
 
 from last.recognizer import Recognizer, weights_file
 from last.run import RunError, read_record
+from last.setting_values import ConfigError
 from last.settings import Config
 
 # Data sets that grew: the clips of the one are among those of the other, whose xsub parts them alike.
@@ -22,7 +23,8 @@ def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
 
     Returns:
         ``path``, ``sha256`` of the weights, ``model``, ``dataset``, ``protocol``, ``rests_on`` as
-        :func:`rests_on` gives it, where it rests on others, and ``top1`` where its run has one.
+        :func:`rests_on` gives it, where it rests on others, and ``top1`` and ``test_part``, the fingerprint of the
+        clips that it is of, where its run has a result.
 
     Raises:
         RunError: the result beside the weights is damaged.
@@ -30,6 +32,7 @@ def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
     weights, config = weights_file(path), recognizer.config
     result = weights.with_name("result.json")
     scored = weights.name == "last.safetensors" and result.exists()  # the result is that of the last epoch
+    found = read_record(result) if scored else {}
     return {
         "path": str(path),
         "sha256": _sha256(path),
@@ -37,7 +40,7 @@ def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
         "dataset": config.data.name,
         "protocol": config.data.protocol,
         **({"rests_on": [list(each) for each in recognizer.rests_on]} if recognizer.rests_on else {}),
-        **({"top1": read_record(result)["top1"]} if scored else {}),
+        **{key: found[key] for key in ("top1", "test_part") if key in found},
     }
 
 
@@ -70,6 +73,26 @@ def seen_tests(trained: Recognizer, config: Config) -> str | None:
                 f"{now}"
             )
     return None
+
+
+def require_same_tests(records: Iterable[Mapping[str, Any]], config: Config, test_part: str) -> None:
+    """Refuse networks that were trained by the same protocol when it tested other clips.
+
+    Args:
+        records: of them, as :func:`record_of` gives them.
+        config: of the training.
+        test_part: fingerprint of its test clips.
+
+    Raises:
+        ConfigError: those may have trained one of them.
+    """
+    own = (config.data.name, config.data.protocol)
+    for record in records:
+        if (record["dataset"], record["protocol"]) == own and record.get("test_part", test_part) != test_part:
+            raise ConfigError(
+                f"{record['path']} was trained on {own[0]} when {own[1]} tested other clips than it does now, so that "
+                "test clips may have trained it; train it anew on the clips as they are, or leave it out"
+            )
 
 
 def in_words(record: Mapping[str, Any]) -> str:

@@ -11,12 +11,12 @@ import torch
 from last.data.datasets import open_store
 from last.data.feed import choose_feed
 from last.data.protocols import copied_from_training, split
-from last.evaluate import BATCH, Metrics, Scores, measure, predict
+from last.evaluate import BATCH, Metrics, Scores, fingerprint_of, measure, predict
 from last.models.cost import count_parameters
 from last.progress import Reporter
 from last.recognizer import Recognizer
 from last.report.summary import write_report
-from last.run import Run, Weights
+from last.run import Run, RunError, Weights, read_record
 from last.setting_values import ConfigError
 from last.training.checkpoint import CheckpointError
 
@@ -52,6 +52,21 @@ class Evaluation:
     report: Path | None
 
 
+def _require_same_tests(run: Run, table: np.ndarray, store: Path) -> None:
+    """Refuse to score a run anew on other clips: those that test now may have trained it."""
+    path = run.path / "result.json"
+    try:
+        result = read_record(path)
+    except RunError:  # there is none yet, or it is damaged and will be made again
+        return
+    if result.get("test_part") not in (None, fingerprint_of(table["name"], table["label"])):
+        raise RunError(
+            f"{run.path} was scored on {result['test_clips']} test clips of {result['dataset']} {result['protocol']}, "
+            f"and {store} has {len(table)} there now, of other names or labels, some of which may have trained it; its "
+            f"result is kept. Prepare the clips as they were, train anew, or move {path} away to score it on these"
+        )
+
+
 def evaluate(
     run: Run,
     device: torch.device,
@@ -78,7 +93,8 @@ def evaluate(
     Raises:
         CheckpointError: the run has no such weights, or they do not fit the store.
         ConfigError: crops or a span are asked for of clips that are padded.
-        DataMissingError, StoreError, RunError: as their messages say.
+        RunError: its result is damaged, or was scored on other test clips.
+        DataMissingError, StoreError: as their messages say.
     """
     config = run.config
     store = open_store(config)
@@ -104,11 +120,12 @@ def evaluate(
         )
     history, made_by = run.history(), run.provenance()  # before anything long, since they may be damaged
     train_part, test_part = split(store, config.data.protocol, config.data.name)
+    table = store.clips[test_part]
+    _require_same_tests(run, table, store.path)
     feed = choose_feed(store, test_part, device, BATCH, config.environment.clips)
     with reporter.bar("evaluating", len(feed)) as advance:
         pipeline = replace(recognizer.pipeline, test_span=span)
         probabilities = predict(recognizer.model, pipeline, feed, crops=crops, on_clips=advance)
-    table = store.clips[test_part]
     scores = Scores(table["name"], table["label"].astype(np.int64), probabilities.numpy(), store.classes)
     metrics = scores.measure()
     # Copies of training clips in a test part flatter every number on it.

@@ -18,9 +18,9 @@ from last.data.batches import Pipeline
 from last.data.datasets import load_dataset, open_store
 from last.data.feed import Feed, choose_feed
 from last.data.protocols import split, validation_split
-from last.evaluate import BATCH, measure, predict
+from last.evaluate import BATCH, fingerprint_of, measure, predict
 from last.kernels import accelerate
-from last.lineage import in_words, require_unchanged, rests_on
+from last.lineage import in_words, require_same_tests, require_unchanged, rests_on
 from last.models import Network
 from last.models.cost import count_parameters
 from last.models.published import load_published
@@ -52,7 +52,7 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
         DataMissingError, ValueError: the clips, settings, start or teachers cannot train; no folder is made.
     """
     store = open_store(config)
-    split(store, config.data.protocol, config.data.name)
+    _, tests = split(store, config.data.protocol, config.data.name)
     Pipeline.from_config(config.data, config.model, store.layout)
     with torch.device("meta"):
         model = build_model(config, len(store.classes), store.layout, training=True)
@@ -60,6 +60,8 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
     teachers = open_teachers(config, store.classes, store.layout, torch.device("cpu"))
     trained: dict[str, Any] = {"start": started.record} if started else {}
     trained |= {"teachers": [teacher.record for teacher in teachers]} if teachers else {}
+    tested = fingerprint_of(store.clips["name"][tests], store.clips["label"][tests])
+    require_same_tests(_records(trained), config, tested)
     return Run.create(_folder(config, name), config, provenance.record(command, device) | trained)
 
 
@@ -216,8 +218,7 @@ def train(
     try:
         columns = store.meta["provenance"].get("columns")
         made_by = run.provenance()
-        behind = rests_on([*([made_by["start"]] if "start" in made_by else []), *made_by.get("teachers", [])])
-        description = describe(config, store.classes, store.layout, columns, behind)
+        description = describe(config, store.classes, store.layout, columns, rests_on(_records(made_by)))
         _fit(run, trainer, pipeline, validation, description, reporter, stop)
     except Interrupted:
         raise Interrupted(
@@ -227,6 +228,11 @@ def train(
     if feed.waited >= 1:
         reporter.say(f"training waited {feed.waited:.0f} s for the disk")
     return evaluate(run, device, reporter, reports=reports)
+
+
+def _records(made_by: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of the networks that a training rests on: its start and its teachers."""
+    return [*([made_by["start"]] if "start" in made_by else []), *made_by.get("teachers", [])]
 
 
 def _size(model: Network) -> str:

@@ -201,6 +201,36 @@ def open_store(config: Config) -> ClipStore:
     return store
 
 
+def require_as_described(config: Config, name: str) -> None:
+    """Refuse clips that were prepared before their description was changed, as it says other things of them now.
+
+    Args:
+        config: whose clips.
+        name: of their data set, or a path to the user's own description; packaged sets do not change.
+
+    Raises:
+        ConfigError: the description has another layout, other classes, columns or protocols than the store.
+        DataMissingError, StoreError: as :func:`open_store` says.
+    """
+    if name in available("data"):
+        return
+    dataset, store = load_dataset(name), open_store(config)
+    made_by = store.meta["provenance"]
+    pairs = {
+        "layout": (store.layout, dataset.layout),
+        "classes": (store.classes, dataset.classes),
+        "columns": (made_by.get("columns", dataset.columns), dataset.columns),
+        "protocols": (store.meta.get("protocols", {}), dataset.rules),
+    }
+    changed = [what for what, (then, now) in pairs.items() if then != now]
+    if changed:
+        raw = " ".join(map(str, made_by.get("raw", ["FILE_OR_FOLDER"])))
+        raise ConfigError(
+            f"{name} has other {' and '.join(changed)} now than {store.path}, which was prepared before; prepare it "
+            f"again: last data prepare {name} --raw {raw}"
+        )
+
+
 def _advice(config: Config) -> str:
     name, path = config.data.name, config.store_path()
     found = f"no prepared clips of '{name}' at {path.absolute()}"

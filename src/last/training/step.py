@@ -3,14 +3,12 @@
 Shapes: N clips of a step, E steps of an epoch, K classes.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from last.data.batches import DeviceClips, Pipeline
 from last.models import Network
@@ -18,6 +16,7 @@ from last.settings import TrainingConfig
 from last.training.auxiliary import overhear
 from last.training.checkpoint import load_weights
 from last.training.distill import Distillation, classifiers
+from last.training.norms import fresh_norms, starting_from_this_batch
 from last.training.optim import MovingAverage, average_weight, build_optimizer, learning_rate
 from last.training.precision import Precision
 from last.training.randomness import ALONE, drawing_from
@@ -78,7 +77,7 @@ class Step:
         self._losses = torch.zeros(CHECK_EVERY, dtype=torch.float64, device=device)
         # Of the epoch so far: the losses of its clips, those that are right, and those that are taken for each class.
         self._sums = torch.zeros(2 + classifiers(model)[0].out_features, dtype=torch.float64, device=device)
-        self._fresh = _fresh_norms(model)
+        self._fresh = fresh_norms(model)
         self.begin(0)
 
     def begin(self, epoch: int, done: int = 0, sums: Sequence[float] = ()) -> None:
@@ -107,7 +106,7 @@ class Step:
         now = self._number % self.steps_per_epoch
         self._rate.copy_(self._rates.index_select(0, now)[0])
         self.optimizer.zero_grad()
-        with drawing_from(self.generator), _starting_from_this_batch(self._fresh):
+        with drawing_from(self.generator), starting_from_this_batch(self._fresh):
             loss, answers = self._gradient(clips, places)
         self._fresh = []
         if self.config.clip_norm is not None:
@@ -211,7 +210,7 @@ class Step:
             KeyError, RuntimeError, TypeError, ValueError: it is of another version of LAST.
         """
         load_weights(self.model, state["model"], source)
-        self._fresh = _fresh_norms(self.model)
+        self._fresh = fresh_norms(self.model)
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate
@@ -224,26 +223,3 @@ class Step:
         if state["rng"] is not None:
             with ALONE:
                 torch.set_rng_state(state["rng"])
-
-
-def _fresh_norms(network: nn.Module) -> list[_BatchNorm]:
-    """Those that have seen no batch."""
-    norms = (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
-    return [norm for norm in norms if norm.num_batches_tracked is not None and not norm.num_batches_tracked]
-
-
-@contextmanager
-def _starting_from_this_batch(norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Let running statistics begin as those of the next batch.
-
-    They are made as mean 0 and variance 1, of which 0.9^n is left after n steps. Where a variance is a thousandth of
-    that, as deep in a network, a training of fifty steps would be scored by statistics that are nobody's.
-    """
-    kept = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, kept, strict=True):
-            norm.momentum = momentum
