@@ -70,6 +70,7 @@ def head(source: Source, rows: int) -> tuple[list[str], list[list[str]]]:
 def _load(source: Source, stamp: int, columns: Columns, layout: Layout) -> Table:
     numbered = _rows(source)
     _, header = next(numbered)
+    columns = columns.found_in(header)
     builder = TableBuilder(source, columns, layout, plan(columns, layout, header, source), header, "line")
     while block := list(islice(numbered, _BLOCK)):
         lines, rows = zip(*block, strict=True)

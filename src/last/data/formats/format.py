@@ -19,11 +19,14 @@ class Reading:
         layout: of the joints; None where the file names its joints, or their number leaves one choice.
         classes: names of the labels, in order; empty where the file numbers them.
         columns: for tables, which column holds what; see :mod:`last.data.formats.columns`.
+        joints_alone: only the columns of the joints need be there, as in recordings that are to be named, which do not
+            tell what and who they show, or tell others than those of the training.
     """
 
     layout: Layout | None = None
     classes: tuple[str, ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)
+    joints_alone: bool = False
 
 
 @dataclass(frozen=True)

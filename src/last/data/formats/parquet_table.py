@@ -80,6 +80,7 @@ def head(source: Source, rows: int) -> tuple[list[str], list[list[str]]]:
 def _load(source: Source, changed: int, columns: Columns, layout: Layout) -> Table:
     with _opened(source) as file:
         header = list(file.schema_arrow.names)
+        columns = columns.found_in(header)
         found = plan(columns, layout, header, source)
         wanted = [header[i] for i in sorted({*found.texts.values(), *found.numbers})]
         _require_bounded(file, len(wanted), source)
