@@ -19,8 +19,8 @@ class Reading:
         layout: of the joints; None where the file names its joints, or their number leaves one choice.
         classes: names of the labels, in order; empty where the file numbers them.
         columns: for tables, which column holds what; see :mod:`last.data.formats.columns`.
-        joints_alone: only the columns of the joints need be there, as in recordings that are to be named, which do not
-            tell what and who they show, or tell others than those of the training.
+        joints_alone: only the columns of the joints need be there, as in recordings that are to be named or drawn,
+            which do not tell what and who they show, or tell others than those of the training.
     """
 
     layout: Layout | None = None
@@ -67,6 +67,10 @@ class Format:
         layout = reading.layout.name if reading.layout else self.layout
         read = partial(self.read, reading=reading)
         return replace(self, read=read, clips=clips, layout=layout, reading=reading)
+
+    def of_joints_alone(self) -> "Format":
+        """The format as files have it that need not tell what and who they show."""
+        return self.with_reading(replace(self.reading, joints_alone=True)) if self.reading else self
 
     def name_of(self, file: PurePath) -> str:
         """The name of the clip that a file holds."""
