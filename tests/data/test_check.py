@@ -336,6 +336,21 @@ def test_a_finding_is_a_line_for_people():
     assert str(Finding("error", "files cannot be read", 1200, "a.json")) == (
         "error: files cannot be read: 1,200, such as a.json"
     )
+    assert str(Finding("error", "files cannot be read", 1200, "a.json", ("b.json", "c.json"))) == (
+        "error: files cannot be read: 1,200\n  a.json\n  b.json\n  c.json\n  and 1,197 more"
+    )
+
+
+def test_what_is_wrong_with_each_file_is_said(tmp_path):
+    for i in range(25):
+        (tmp_path / f"{i:02}.skeleton").write_text("x")
+    (finding,) = check(tmp_path)
+    lines = str(finding).splitlines()
+    assert lines[0] == "error: files cannot be read: 25" and lines[-1] == "  and 5 more"
+    assert [f"{i:02}.skeleton, line 1" in line for i, line in enumerate(lines[1:-1])] == [True] * 20
+    for file in list(tmp_path.iterdir())[2:]:
+        file.unlink()
+    assert len(str(check(tmp_path)[0]).splitlines()) == 3  # no more than there are
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from last.setting_values import ConfigError
 from last.skeleton import Layout, load_layout
 
 Progress = Callable[[int, int], None]
+MOST_UNREADABLE = 20  # files that are named, since each has a fault of its own
 FINEST = 2048  # beyond it, numbers of 16 bits are whole, and then not even that
 
 
@@ -131,7 +132,7 @@ def _check_raw(
         findings.add("error", "there is nothing to look at", str(error))
         return
     for sentence in broken.values():
-        findings.add("error", "files cannot be read", sentence)
+        findings.add("error", "files cannot be read", sentence, keep=MOST_UNREADABLE)
     if not listed and not broken:
         endings = ", ".join(sorted({each.suffix for each in formats}))
         findings.add("error", "there is neither a store nor a file of a known format", f"{path}, none of {endings}")
@@ -163,7 +164,7 @@ def _readable(listed: Iterable[tuple[Format, Source]], findings: Findings) -> It
             yield None
             continue
         except FormatError as error:
-            findings.add("error", "files cannot be read", str(error))
+            findings.add("error", "files cannot be read", str(error), keep=MOST_UNREADABLE)
             yield None
             continue
         if clip.label == UNKNOWN:
