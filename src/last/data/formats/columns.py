@@ -21,6 +21,7 @@ In files of whole clips (``.npz``, JSON's ``clips``) the same keys name arrays a
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from last.data.clip import UNKNOWN, FormatError
@@ -37,6 +38,10 @@ MAX_VALUES = 1 << 25  # coordinates of a clip
 _ROW_ORDER = ("clip", "frame", "time", "body")
 _MAX_ID = 2**31 - 1  # a store keeps ids in 32 bits
 _LAST_DIGITS = re.compile(r"[0-9]{1,9}$")
+
+
+class UndescribedError(FormatError):
+    """A person's own file without a description."""
 
 
 @dataclass(frozen=True)
@@ -126,16 +131,21 @@ def described(reading: Reading, source: Source) -> tuple[Columns, Layout]:
 
     Raises:
         ConfigError: the columns are no such mapping.
-        FormatError: nobody says which layout its joints have.
+        UndescribedError: nobody says which layout its joints have.
     """
     if reading.layout is None:
-        raise FormatError(
-            f"{source} does not say what its columns and joints are; 'last data new {source.path} --name NAME' writes "
-            "a description, NAME.yaml (docs/09_your_own_data.md shows one of .npz), and --dataset NAME.yaml names it"
-        )
+        raise UndescribedError(f"{source} does not say what its columns and joints are; {how_to_describe(source.path)}")
     if reading.joints_alone:
         return JointColumns.of(_joints_alone(reading.columns)), reading.layout
     return Columns.of(reading.columns), reading.layout
+
+
+def how_to_describe(path: Path) -> str:
+    """What to do about a file without a description, or a folder or zip of such."""
+    return (
+        f"'last data new {path} --name NAME' writes a description, NAME.yaml (docs/09_your_own_data.md shows one of "
+        ".npz), and --dataset NAME.yaml names it"
+    )
 
 
 def _joints_alone(columns: Mapping[str, Any]) -> dict[str, Any]:
