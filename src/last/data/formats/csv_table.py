@@ -121,6 +121,6 @@ def _open(source: Source) -> BinaryIO:
 
 
 FORMATS = tuple(
-    Format(kind, f"a table of one's own, .{kind}", f".{kind}", read, clips=clips, takes_reading=True)
+    Format(kind, f"a table of one's own, .{kind}", f".{kind}", read, clips=clips, takes_reading=True, has_columns=True)
     for kind in ("csv", "tsv")
 )

@@ -44,6 +44,7 @@ class Format:
         is_one_frame: each file is one frame, and files of the same ``clip_name`` in a folder are one clip.
         claims: whether a file with the suffix is of this format, where others share it; reads the file.
         takes_reading: ``read`` and ``clips`` want a ``reading`` too.
+        has_columns: a person says by the reading's ``columns`` what its files hold.
         reading: the one that they were bound to.
     """
 
@@ -57,6 +58,7 @@ class Format:
     is_one_frame: bool = False
     claims: Callable[[Source], bool] | None = None
     takes_reading: bool = False
+    has_columns: bool = False
     reading: Reading | None = None
 
     def with_reading(self, reading: Reading) -> "Format":

@@ -157,4 +157,15 @@ def _array(values: Any, name: str, source: Source) -> np.ndarray:
     return array
 
 
-FORMATS = (Format("json", "data of one's own, .json", ".json", read, clips=clips, claims=claims, takes_reading=True),)
+FORMATS = (
+    Format(
+        "json",
+        "data of one's own, .json",
+        ".json",
+        read,
+        clips=clips,
+        claims=claims,
+        takes_reading=True,
+        has_columns=True,
+    ),
+)

@@ -183,4 +183,8 @@ def _texts(array: "pa.Array") -> list[str]:
     return ["" if value is None else str(value).strip() for value in values]
 
 
-FORMATS = (Format("parquet", "a table of one's own, .parquet", ".parquet", read, clips=clips, takes_reading=True),)
+FORMATS = (
+    Format(
+        "parquet", "a table of one's own, .parquet", ".parquet", read, clips=clips, takes_reading=True, has_columns=True
+    ),
+)
