@@ -310,6 +310,15 @@ def test_recordings_to_be_named_need_neither_labels_nor_known_people(call, tmp_p
         code, out, err = call("predict", "runs/first", name)
         assert code == 0, err
         assert "clip 'toma001'" in out and "clip 'toma002'" in out
+    told = ("toma", "cuadro", "gesto", "sujeto")
+    one = [{k: v for k, v in row.items() if k not in told} for row in rows if row["toma"] == "toma001"]
+    with Path("joints_alone.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, one[0])
+        writer.writeheader()
+        writer.writerows(one)
+    code, out, err = call("predict", "runs/first", "joints_alone.csv")
+    assert code == 0, err
+    assert f"joints_alone.csv ({len(one)} frames" in out
 
 
 def test_a_store_is_described_counted_converted_and_exported(call, ucla_like):

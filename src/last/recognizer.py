@@ -17,7 +17,6 @@ from last.data.batches import DeviceClips, Pipeline
 from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
 from last.data.formats import Reading
-from last.data.formats.columns import joints_alone
 from last.evaluate import predict
 from last.kernels import accelerate
 from last.models import Network, create_model, settings_of
@@ -151,7 +150,7 @@ class Recognizer:
         try:
             self.layout = layout_from_dict(description["layout"], str(weights))
             self.classes = tuple(map(str, description["classes"]))
-            self.reading = Reading(self.layout, self.classes, joints_alone(description.get("columns", {})))
+            self.reading = Reading(self.layout, self.classes, description.get("columns", {}), joints_alone=True)
             sections = {"model": description["model"], "data": description["data"]}
         except KeyError as error:
             raise CheckpointError(f"{weights} does not say its {error}; it was not written by 'last train'") from error

@@ -99,7 +99,7 @@ def _steps(kind: str, path: Path) -> Iterator[Callable[[], object]]:
     def find() -> dict[Path, str]:
         found, broken = find_clips(path, formats.values())
         listed.extend(found[:MAX_CLIPS])
-        return broken
+        return {file: str(error) for file, error in broken.items()}
 
     yield find
     for known, source in listed:

@@ -10,9 +10,10 @@ import pytest
 
 from last.data.check import check
 from last.data.clean import CleanOptions, clean
-from last.data.clip import UNKNOWN, Clip
+from last.data.clip import UNKNOWN, Clip, FormatError
 from last.data.findings import Finding
 from last.data.formats import Format
+from last.data.show import load_clip
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
 from last.data.synthetic_body import draw_person, forward, sway
@@ -336,6 +337,33 @@ def test_a_finding_is_a_line_for_people():
     assert str(Finding("error", "files cannot be read", 1200, "a.json")) == (
         "error: files cannot be read: 1,200, such as a.json"
     )
+    assert str(Finding("error", "files cannot be read", 1200, "a.json", ("b.json", "c.json"))) == (
+        "error: files cannot be read: 1,200\n  a.json\n  b.json\n  c.json\n  and 1,197 more"
+    )
+
+
+def test_what_is_wrong_with_each_file_is_said(tmp_path):
+    for i in range(25):
+        (tmp_path / f"{i:02}.skeleton").write_text("x")
+    (finding,) = check(tmp_path)
+    lines = str(finding).splitlines()
+    assert lines[0] == "error: files cannot be read: 25" and lines[-1] == "  and 5 more"
+    assert [f"{i:02}.skeleton, line 1" in line for i, line in enumerate(lines[1:-1])] == [True] * 20
+    for file in list(tmp_path.iterdir())[2:]:
+        file.unlink()
+    assert len(str(check(tmp_path)[0]).splitlines()) == 3  # no more than there are
+
+
+def test_of_tables_that_nobody_described_the_whole_folder_is_to_be(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.csv").write_text("a_x,a_y\n1,2\n")
+    np.savez(tmp_path / "3.npz", joints=np.ones((2, 3, 3)))
+    (finding,) = check(tmp_path)
+    assert (finding.count, finding.example) == (4, str(tmp_path / "0.csv"))
+    assert f"'last data new {tmp_path} --name NAME'" in finding.message
+    (tmp_path / "3.npz").unlink()
+    with pytest.raises(FormatError, match=f"0.csv does not say .* 'last data new {tmp_path} --name NAME'"):
+        load_clip(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from last.config import CONFIG_DIR, read_yaml
 from last.data import prepare as prepare_module
 from last.data.clean import CleanOptions
 from last.data.clip import Clip, FormatError
-from last.data.formats import FORMATS, Format, Source
+from last.data.formats import FORMATS, Format, Reading, Source
 from last.data.prepare import PrepareReport, prepare
 from last.data.protocols import split
 from last.data.store import ClipStore, StoreError
@@ -326,6 +326,20 @@ def test_a_name_that_tells_no_class_is_left_out(tmp_path):
     report = prepare(FORMATS["ntu"], [tmp_path / "raw"], tmp_path / "s", NTU, CLASSES, workers=1)
     assert report.kept == 1 and report.reasons() == {"no class": 1}
     assert report.left_out[0]["detail"].endswith("mine.skeleton has a name that tells no class, subject and camera")
+
+
+def test_a_table_that_tells_no_class_is_told_what_would(tmp_path, stick):
+    file = tmp_path / "take" / "c.csv"
+    file.parent.mkdir()
+    names = [f"{joint}_{axis}" for joint in stick.joints for axis in "xyz"]
+    file.write_text(f"action,{','.join(names)}\n,{','.join('1' for _ in names)}\n")
+    for columns, sentence in (
+        ({}, r"c.csv tells no label, and its folder is not named after a class \(wave, sit\); name .*columns.label"),
+        ({"label": "action"}, r"c.csv has nothing in 'action', which .* under columns.label"),
+    ):
+        known = FORMATS["csv"].with_reading(Reading(stick, ("wave", "sit"), columns))
+        with pytest.raises(StoreError, match=sentence):
+            prepare(known, [tmp_path / "take"], tmp_path / "s", stick, ("wave", "sit"), workers=1)
 
 
 def test_nothing_usable_is_an_error_with_the_first_reason(tmp_path):

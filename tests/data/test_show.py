@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from last.data.clip import Clip
-from last.data.formats import FORMATS
+from last.data.formats import FORMATS, Reading
 from last.data.show import load_clip
 from last.data.store import StoreError
 from last.data.store_writer import StoreWriter
@@ -46,3 +46,14 @@ def test_a_raw_file_is_shown_in_the_layout_that_is_asked_for(tmp_path):
     assert load_clip(file)[1].name == "kinect20"
     other = load_layout("utd20")
     assert load_clip(file, formats=[FORMATS["nw_ucla"]], layout=other)[1] is other
+
+
+def test_a_described_table_is_shown_without_what_and_who_it_shows(tmp_path, stick):
+    columns = {"clip": "clip", "frame": "frame", "label": "action", "subject": "who"}
+    known = FORMATS["csv"].with_reading(Reading(stick, ("wave",), columns))
+    names = [f"{joint}_{axis}" for joint in stick.joints for axis in "xyz"]
+    for told, cells in (("frame", "0"), ("frame,action,who", "0,jump,Zoe")):
+        file = tmp_path / "new.csv"
+        file.write_text(f"{told},{','.join(names)}\n{cells},{','.join('1' for _ in names)}\n")
+        clip, layout = load_clip(file, formats=[known], layout=stick)
+        assert (clip.name, clip.frames, layout) == ("new", 1, stick)

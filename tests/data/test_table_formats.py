@@ -67,6 +67,38 @@ def test_a_file_is_one_clip_of_its_folders_class_where_no_column_says_otherwise(
     assert known.read(known.source(path)).name == "take.5"
 
 
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_of_joints_alone_the_rows_are_one_clip_in_order(tmp_path, kind):
+    columns = {"clip": "clip", "frame": "frame", "body": "person", "label": "action", "subject": "who"}
+    known = FORMATS[kind].with_reading(Reading(PAIR, ("wave", "point"), columns, joints_alone=True))
+
+    def read(header, *rows):
+        path = tmp_path / f"new.{kind}"
+        records = [dict(zip(header.split(","), row, strict=True)) for row in rows]
+        if kind == "csv":
+            written(tmp_path, header, *(",".join(map(str, row)) for row in rows), name="new.csv")
+        elif kind == "json":
+            path.write_text(json.dumps(records))
+        else:
+            parquet = pytest.importorskip("pyarrow.parquet")
+            parquet.write_table(pytest.importorskip("pyarrow").Table.from_pylist(records), path)
+        return {source.name: known.read(source) for _, source in list_clips(path, formats=[known])}
+
+    (clip,) = read("a_x,a_y,b_x,b_y", (1, 2, 3, 4), (5, 6, 7, 8)).values()
+    assert (clip.name, clip.label, clip.joints.shape) == ("new", -1, (2, 1, 2, 2))
+    np.testing.assert_array_equal(clip.joints[:, 0, 0, 0], [1, 5])
+    # Those that are there are used.
+    ordered = read("clip,frame,a_x,a_y,b_x,b_y", ("c", 9, 1, 2, 3, 4), ("c", 8, 5, 6, 7, 8), ("d", 3, 1, 2, 3, 4))
+    assert {name: clip.frames for name, clip in ordered.items()} == {"c": 2, "d": 1}
+    np.testing.assert_array_equal(ordered["c"].joints[:, 0, 0, 0], [5, 1])
+    (both,) = read("person,frame,a_x,a_y,b_x,b_y", (1, 0, 1, 2, 3, 4), (2, 0, 5, 6, 7, 8)).values()
+    assert both.joints.shape == (1, 2, 2, 2)
+    with pytest.raises(FormatError, match="has the same frame as in"):
+        read("frame,a_x,a_y,b_x,b_y", (0, 1, 2, 3, 4), (0, 5, 6, 7, 8))
+    with pytest.raises(FormatError, match="has no column 'b_y'"):
+        read("frame,a_x,a_y,b_x", (0, 1, 2, 3))
+
+
 def test_bodies_are_told_apart_with_and_without_frame_numbers(tmp_path):
     rows = ["9,1,1,2,3,4", "4,1,5,6,7,8", "9,2,11,12,13,14", "4,2,15,16,17,18"]
     path = written(tmp_path, "person,frame,a_x,a_y,b_x,b_y", *rows)

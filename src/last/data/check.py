@@ -11,12 +11,14 @@ from last.data.clip import UNKNOWN, Clip, FormatError
 from last.data.datasets import Dataset, load_dataset
 from last.data.findings import Finding, Findings
 from last.data.formats import FORMATS, Format, NoSkeletonError, Source, find_clips
+from last.data.formats.columns import UndescribedError, how_to_describe
 from last.data.info import packaged_dataset, protocols_for
 from last.data.store import ClipStore, StoreError
 from last.setting_values import ConfigError
 from last.skeleton import Layout, load_layout
 
 Progress = Callable[[int, int], None]
+MOST_UNREADABLE = 20  # files that are named, since each has a fault of its own
 FINEST = 2048  # beyond it, numbers of 16 bits are whole, and then not even that
 
 
@@ -130,8 +132,8 @@ def _check_raw(
     except FormatError as error:
         findings.add("error", "there is nothing to look at", str(error))
         return
-    for sentence in broken.values():
-        findings.add("error", "files cannot be read", sentence)
+    for file, error in broken.items():
+        _tell_unreadable(error, str(file), path, findings)
     if not listed and not broken:
         endings = ", ".join(sorted({each.suffix for each in formats}))
         findings.add("error", "there is neither a store nor a file of a known format", f"{path}, none of {endings}")
@@ -139,7 +141,7 @@ def _check_raw(
     walk = _Pass(findings, stored=False)
     classes = known.classes if known else ()
     layout = layout or (known.layout if known else None)
-    for done, clip in enumerate(_readable(listed, findings), 1):
+    for done, clip in enumerate(_readable(listed, path, findings), 1):
         if clip is not None:
             if classes and clip.label != UNKNOWN and not 0 <= clip.label < len(classes):
                 message = f"clips have a label outside the {len(classes)} classes"
@@ -153,7 +155,15 @@ def _check_raw(
     walk.finish(classes)
 
 
-def _readable(listed: Iterable[tuple[Format, Source]], findings: Findings) -> Iterator[Clip | None]:
+def _tell_unreadable(error: FormatError, file: str, path: Path, findings: Findings) -> None:
+    if isinstance(error, UndescribedError):
+        message = f"files do not say what their columns and joints are; {how_to_describe(path)}"
+        findings.add("error", message, file)
+    else:
+        findings.add("error", "files cannot be read", str(error), keep=MOST_UNREADABLE)
+
+
+def _readable(listed: Iterable[tuple[Format, Source]], path: Path, findings: Findings) -> Iterator[Clip | None]:
     """Each clip, or None where it cannot be read."""
     for known, source in listed:
         try:
@@ -163,7 +173,7 @@ def _readable(listed: Iterable[tuple[Format, Source]], findings: Findings) -> It
             yield None
             continue
         except FormatError as error:
-            findings.add("error", "files cannot be read", str(error))
+            _tell_unreadable(error, str(source), path, findings)
             yield None
             continue
         if clip.label == UNKNOWN:

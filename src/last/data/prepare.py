@@ -270,7 +270,7 @@ def _add(job: _Job, source: Source, writer: StoreWriter, cleaned: Counter[str]) 
     try:
         raw = job.format.read(source)
         if raw.label == UNKNOWN:
-            return "no class", f"{source} has a name that tells no class, subject and camera"
+            return "no class", _without_class(job, source)
         if not 0 <= raw.label < len(job.classes):
             detail = f"{source} has the label {raw.label}, expected 0 to {len(job.classes) - 1}"
             return "class outside the set", detail
@@ -286,3 +286,15 @@ def _add(job: _Job, source: Source, writer: StoreWriter, cleaned: Counter[str]) 
         return "refused by the store", str(error)
     cleaned.update(counts)
     return None
+
+
+def _without_class(job: _Job, source: Source) -> str:
+    if not (job.format.has_columns and job.format.reading):
+        return f"{source} has a name that tells no class, subject and camera"
+    if column := job.format.reading.columns.get("label"):
+        return f"{source} has nothing in '{column}', which the description names under columns.label"
+    return (
+        f"{source} tells no label, and its folder is not named after a class ({', '.join(job.classes)[:80]}); name the "
+        "column of labels under columns.label in the description, or put the files of each class into a folder of its "
+        "name"
+    )

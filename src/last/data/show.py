@@ -16,7 +16,7 @@ def load_clip(
     formats: Iterable[Format] = FORMATS.values(),
     layout: Layout | None = None,
 ) -> tuple[Clip, Layout]:
-    """A clip with its layout.
+    """A clip with its layout; of a described table the columns of the joints alone must be there.
 
     Args:
         path: a raw file, a folder or zip of them, or a store.
@@ -30,7 +30,7 @@ def load_clip(
         ConfigError: the file's layout is not known.
     """
     if not (path / "meta.json").exists():
-        known, source = list_clips(path, clip, formats)[0]
+        known, source = list_clips(path, clip, [known.of_joints_alone() for known in formats])[0]
         found = known.read(source)
         return found, layout or load_layout(found.layout)
     store = ClipStore.open(path)

@@ -25,6 +25,7 @@ from last.data.formats import (
     st_gcn,
     utd_mhad,
 )
+from last.data.formats.columns import UndescribedError, how_to_describe
 from last.data.formats.format import Format, Reading
 from last.data.formats.source import NoSkeletonError, Source, list_zip
 
@@ -102,7 +103,10 @@ def list_clips(
     listed, broken = find_clips(path, formats)
     if not listed:
         suffixes = ", ".join(f"{known.suffix} ({known.name})" for known in formats)
-        raise FormatError(next(iter(broken.values()), f"no clip in {path}; files of clips end in {suffixes}"))
+        first = next(iter(broken.values()), f"no clip in {path}; files of clips end in {suffixes}")
+        if isinstance(first, UndescribedError):
+            first = f"{next(iter(broken))} does not say what its columns and joints are; {how_to_describe(path)}"
+        raise FormatError(str(first))
     chosen = [pair for pair in listed if clip is None or pair[1].name == clip]
     if not chosen:
         raise FormatError(f"no clip '{clip}' in {path}; the first of {len(listed):,} is '{listed[0][1].name}'")
@@ -111,7 +115,7 @@ def list_clips(
 
 def find_clips(
     path: Path, formats: Iterable[Format] = FORMATS.values()
-) -> tuple[list[tuple[Format, Source]], dict[Path, str]]:
+) -> tuple[list[tuple[Format, Source]], dict[Path, FormatError]]:
     """As :func:`list_clips`, with each file that cannot be listed, and what is wrong with it.
 
     Raises:
@@ -148,13 +152,14 @@ def find_files(paths: Sequence[Path], known: Format) -> tuple[list[Found], dict[
     if not found and not unlisted:
         places = ", ".join(map(str, paths))
         raise FormatError(f"no {known.suffix} file in {places or 'no place at all'}")
-    return sorted(found, key=lambda f: (f.source.name, f.source)), unlisted
+    reasons = {file: str(error) for file, error in unlisted.items()}
+    return sorted(found, key=lambda f: (f.source.name, f.source)), reasons
 
 
-def _files(paths: Sequence[Path], suffixes: tuple[str, ...]) -> tuple[list[Found], dict[Path, str]]:
+def _files(paths: Sequence[Path], suffixes: tuple[str, ...]) -> tuple[list[Found], dict[Path, FormatError]]:
     """The files with one of the suffixes, and each zip within a folder that cannot be listed."""
     found: list[Found] = []
-    unlisted: dict[Path, str] = {}
+    unlisted: dict[Path, FormatError] = {}
     for path in paths:
         if not path.exists():
             raise FormatError(f"{path} does not exist, expected {', '.join(suffixes)} files, a folder or a zip of them")
@@ -165,7 +170,7 @@ def _files(paths: Sequence[Path], suffixes: tuple[str, ...]) -> tuple[list[Found
                 except FormatError as error:
                     if file == path:
                         raise
-                    unlisted[file] = str(error)
+                    unlisted[file] = error
             elif file.name.lower().endswith(suffixes) and file.is_file():
                 status = file.stat()
                 found.append(Found(Source(file), status.st_size, status.st_mtime_ns))
@@ -180,7 +185,7 @@ def _format_of(source: Source, formats: Sequence[Format]) -> Format | None:
         return fitting[0]  # whose reader says what is wrong with the file
 
 
-def _clips_of(files: Iterable[Found], known: Format) -> tuple[list[Found], dict[Path, str]]:
+def _clips_of(files: Iterable[Found], known: Format) -> tuple[list[Found], dict[Path, FormatError]]:
     """The clips in the files of a format, and the files whose clips cannot be listed."""
     if known.is_one_frame:
         return list(_joined(files, known)), {}
@@ -192,7 +197,7 @@ def _clips_of(files: Iterable[Found], known: Format) -> tuple[list[Found], dict[
         try:
             found += [replace(file, source=replace(file.source, clip=name)) for name in known.clips(file.source)]
         except FormatError as error:
-            unlisted[file.source.path] = str(error)
+            unlisted[file.source.path] = error
     return _told_apart(found, known) if known.takes_reading else found, unlisted
 
 

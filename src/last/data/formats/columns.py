@@ -20,7 +20,8 @@ In files of whole clips (``.npz``, JSON's ``clips``) the same keys name arrays a
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from last.data.clip import UNKNOWN, FormatError
@@ -34,8 +35,13 @@ NUMBERED = ("subject", "camera", "setup", "replication")
 ROW_IDS = ("clip", "body", "label", *NUMBERED, "part", "joint")
 MAX_VALUES = 1 << 25  # coordinates of a clip
 
+_ROW_ORDER = ("clip", "frame", "time", "body")
 _MAX_ID = 2**31 - 1  # a store keeps ids in 32 bits
 _LAST_DIGITS = re.compile(r"[0-9]{1,9}$")
+
+
+class UndescribedError(FormatError):
+    """A person's own file without a description."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,19 @@ class Columns:
         """Name of an array or entry in files of whole clips."""
         return getattr(self, key) or key
 
+    def found_in(self, header: Sequence[str]) -> "Columns":
+        """The columns to look for in a table with this header: all, so that what is missing is told."""
+        return self
+
+
+class JointColumns(Columns):
+    """Columns of a table that need hold the joints alone; those that order its rows are used where they are there."""
+
+    def found_in(self, header: Sequence[str]) -> "Columns":
+        """The columns to look for: without those of clip, frame, time and body that the table lacks."""
+        present = {name.strip() for name in header}
+        return replace(self, **{key: "" for key in _ROW_ORDER if getattr(self, key) not in present})
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -112,14 +131,26 @@ def described(reading: Reading, source: Source) -> tuple[Columns, Layout]:
 
     Raises:
         ConfigError: the columns are no such mapping.
-        FormatError: nobody says which layout its joints have.
+        UndescribedError: nobody says which layout its joints have.
     """
     if reading.layout is None:
-        raise FormatError(
-            f"{source} does not say what its columns and joints are; 'last data new {source.path} --name NAME' writes "
-            "a description, NAME.yaml (docs/09_your_own_data.md shows one of .npz), and --dataset NAME.yaml names it"
-        )
+        raise UndescribedError(f"{source} does not say what its columns and joints are; {how_to_describe(source.path)}")
+    if reading.joints_alone:
+        return JointColumns.of(_joints_alone(reading.columns)), reading.layout
     return Columns.of(reading.columns), reading.layout
+
+
+def how_to_describe(path: Path) -> str:
+    """What to do about a file without a description, or a folder or zip of such."""
+    return (
+        f"'last data new {path} --name NAME' writes a description, NAME.yaml (docs/09_your_own_data.md shows one of "
+        ".npz), and --dataset NAME.yaml names it"
+    )
+
+
+def _joints_alone(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that lead to the joints, without those that tell what and who they show."""
+    return {key: value for key, value in columns.items() if key.removesuffix("s") not in ("label", *NUMBERED, "part")}
 
 
 def plan(columns: Columns, layout: Layout, header: Sequence[str], source: Source) -> Plan:
@@ -174,14 +205,6 @@ def _names(
 def _told(names: Sequence[str]) -> str:
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     return ", ".join(repr(name[:40]) for name in names[:6]) + more
-
-
-def joints_alone(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that lead to the joints, without those that tell what and who they show.
-
-    Recordings that are to be named lack these, or have others than those of the training.
-    """
-    return {key: value for key, value in columns.items() if key.removesuffix("s") not in ("label", *NUMBERED, "part")}
 
 
 def facts(texts: Mapping[str, str], columns: Columns, classes: Sequence[str], source: Source, place: str = "") -> dict:

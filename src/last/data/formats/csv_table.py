@@ -70,6 +70,7 @@ def head(source: Source, rows: int) -> tuple[list[str], list[list[str]]]:
 def _load(source: Source, stamp: int, columns: Columns, layout: Layout) -> Table:
     numbered = _rows(source)
     _, header = next(numbered)
+    columns = columns.found_in(header)
     builder = TableBuilder(source, columns, layout, plan(columns, layout, header, source), header, "line")
     while block := list(islice(numbered, _BLOCK)):
         lines, rows = zip(*block, strict=True)
@@ -120,6 +121,6 @@ def _open(source: Source) -> BinaryIO:
 
 
 FORMATS = tuple(
-    Format(kind, f"a table of one's own, .{kind}", f".{kind}", read, clips=clips, takes_reading=True)
+    Format(kind, f"a table of one's own, .{kind}", f".{kind}", read, clips=clips, takes_reading=True, has_columns=True)
     for kind in ("csv", "tsv")
 )

@@ -19,11 +19,14 @@ class Reading:
         layout: of the joints; None where the file names its joints, or their number leaves one choice.
         classes: names of the labels, in order; empty where the file numbers them.
         columns: for tables, which column holds what; see :mod:`last.data.formats.columns`.
+        joints_alone: only the columns of the joints need be there, as in recordings that are to be named or drawn,
+            which do not tell what and who they show, or tell others than those of the training.
     """
 
     layout: Layout | None = None
     classes: tuple[str, ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)
+    joints_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Format:
         is_one_frame: each file is one frame, and files of the same ``clip_name`` in a folder are one clip.
         claims: whether a file with the suffix is of this format, where others share it; reads the file.
         takes_reading: ``read`` and ``clips`` want a ``reading`` too.
+        has_columns: a person says by the reading's ``columns`` what its files hold.
         reading: the one that they were bound to.
     """
 
@@ -54,6 +58,7 @@ class Format:
     is_one_frame: bool = False
     claims: Callable[[Source], bool] | None = None
     takes_reading: bool = False
+    has_columns: bool = False
     reading: Reading | None = None
 
     def with_reading(self, reading: Reading) -> "Format":
@@ -64,6 +69,10 @@ class Format:
         layout = reading.layout.name if reading.layout else self.layout
         read = partial(self.read, reading=reading)
         return replace(self, read=read, clips=clips, layout=layout, reading=reading)
+
+    def of_joints_alone(self) -> "Format":
+        """The format as files have it that need not tell what and who they show."""
+        return self.with_reading(replace(self.reading, joints_alone=True)) if self.reading else self
 
     def name_of(self, file: PurePath) -> str:
         """The name of the clip that a file holds."""

@@ -124,6 +124,7 @@ def _named(records: Sequence[Mapping[str, Any]], source: Source) -> dict[str, Ma
 
 def _table(rows: Sequence[Mapping[str, Any]], source: Source, columns: Columns, layout: Layout) -> Table:
     header = list(dict.fromkeys(name for row in rows for name in row))
+    columns = columns.found_in(header)
     found = plan(columns, layout, header, source)
     wanted = [header[i] for i in sorted({*found.texts.values(), *found.numbers})]
     builder = TableBuilder(source, columns, layout, plan(columns, layout, wanted, source), wanted, "row")
@@ -156,4 +157,15 @@ def _array(values: Any, name: str, source: Source) -> np.ndarray:
     return array
 
 
-FORMATS = (Format("json", "data of one's own, .json", ".json", read, clips=clips, claims=claims, takes_reading=True),)
+FORMATS = (
+    Format(
+        "json",
+        "data of one's own, .json",
+        ".json",
+        read,
+        clips=clips,
+        claims=claims,
+        takes_reading=True,
+        has_columns=True,
+    ),
+)

@@ -44,4 +44,4 @@ def _single(array: np.ndarray, name: str, source: Source) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-FORMATS = (Format("npz", "clips of one's own, .npz", ".npz", read, takes_reading=True),)
+FORMATS = (Format("npz", "clips of one's own, .npz", ".npz", read, takes_reading=True, has_columns=True),)

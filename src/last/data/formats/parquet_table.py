@@ -80,6 +80,7 @@ def head(source: Source, rows: int) -> tuple[list[str], list[list[str]]]:
 def _load(source: Source, changed: int, columns: Columns, layout: Layout) -> Table:
     with _opened(source) as file:
         header = list(file.schema_arrow.names)
+        columns = columns.found_in(header)
         found = plan(columns, layout, header, source)
         wanted = [header[i] for i in sorted({*found.texts.values(), *found.numbers})]
         _require_bounded(file, len(wanted), source)
@@ -182,4 +183,8 @@ def _texts(array: "pa.Array") -> list[str]:
     return ["" if value is None else str(value).strip() for value in values]
 
 
-FORMATS = (Format("parquet", "a table of one's own, .parquet", ".parquet", read, clips=clips, takes_reading=True),)
+FORMATS = (
+    Format(
+        "parquet", "a table of one's own, .parquet", ".parquet", read, clips=clips, takes_reading=True, has_columns=True
+    ),
+)
