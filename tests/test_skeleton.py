@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
@@ -68,6 +70,26 @@ def test_layout_survives_its_file_form(stick, tmp_path):
     file = tmp_path / "stick.yaml"
     file.write_text(yaml.safe_dump(stick.to_dict(), sort_keys=False))
     assert load_layout(str(file)) == stick
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ""),
+        ({"dimensions": 2}, "it has 3 dimensions there and 2 here"),
+        ({"joints": ("base", "waist", "top", "left_hand", "right_hand")}, "joint 1 is 'middle' there and 'waist' here"),
+        (
+            {"joints": ("base", "middle", "top", "left_hand"), "parents": (0, 0, 1, 2)},
+            "it has 5 joints there and 4 here",
+        ),
+        ({"parents": (0, 0, 1, 2, 1)}, "the parent of the joint 'right_hand' is 'top' there and 'middle' here"),
+        ({"centre": 2}, "its centre is 'middle' there and 'top' here"),
+        ({"y_down": True}, "y_down is false there and true here"),
+        ({"name": "man"}, "its name is 'stick' there and 'man' here"),
+    ],
+)
+def test_a_difference_of_layouts_is_the_first_that_a_person_would_name(stick, change, words):
+    assert stick.difference(replace(stick, **change)) == words
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,10 @@ def test_teachers_as_a_setting_of_last_train_are_the_same_thing(config, tmp_path
         ({"classes": CLASSES[:9]}, "names 9 classes, and the student's clips have 10"),
         ({"classes": (CLASSES[1], CLASSES[0], *CLASSES[2:])}, f"class 0 is '{CLASSES[1]}' there and '{CLASSES[0]}'"),
         ({"layout": load_layout("ntu")}, r"takes layout 'ntu' \(25 joints\), .* layout 'kinect20' \(20 joints\)"),
+        (
+            {"layout": replace(LAYOUT, y_down=True)},
+            r"takes layout 'kinect20' .* \(20 joints\); y_down is true there and false here; train a teacher",
+        ),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_refused_before_a_folder_is_made(config, tmp_path, changes, sentence):

@@ -323,3 +323,8 @@ def test_weights_for_another_store_are_refused(run, tmp_path):
                 writer.append(clip)
     with pytest.raises(CheckpointError, match=r"with 10 classes, and the store .* with 9"):
         evaluate(run.with_settings({"data.path": str(tmp_path / "fewer")}), CPU, QUIET)
+    other = dataclasses.replace(store.layout, centre=0)
+    with StoreWriter(tmp_path / "corrected", other, store.classes) as writer:
+        writer.append(store[0])
+    with pytest.raises(CheckpointError, match=r"10; its centre is 'shoulder_centre' there and 'hip_centre' here"):
+        evaluate(run.with_settings({"data.path": str(tmp_path / "corrected")}), CPU, QUIET)

@@ -7,7 +7,7 @@ Shapes: V joints, K graph subsets.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -108,6 +108,23 @@ class Layout:
                 hops[parent] = min(hops[parent], hops[v] + 1)
         return hops
 
+    def difference(self, other: Layout) -> str:
+        """The first thing that tells this layout, the one there, from another, the one here; nothing if they agree."""
+        if self.dimensions != other.dimensions:
+            return f"it has {self.dimensions} dimensions there and {other.dimensions} here"
+        if self.joints != other.joints:
+            counts = f"it has {len(self.joints)} joints there and {len(other.joints)} here"
+            return first_difference("joint", self.joints, other.joints) or counts
+        for joint, parent, another in zip(self.joints, self.parents, other.parents, strict=True):
+            if parent != another:
+                old, new = self.joints[parent], self.joints[another]
+                return f"the parent of the joint '{joint}' is '{old}' there and '{new}' here"
+        if self.centre != other.centre:
+            return f"its centre is '{self.joints[self.centre]}' there and '{self.joints[other.centre]}' here"
+        if self.y_down != other.y_down:
+            return f"y_down is {str(self.y_down).lower()} there and {str(other.y_down).lower()} here"
+        return f"its name is '{self.name}' there and '{other.name}' here" if self.name != other.name else ""
+
     def to_dict(self) -> dict[str, Any]:
         """The form of a layout's YAML file."""
         return {
@@ -117,6 +134,12 @@ class Layout:
             "centre": self.joints[self.centre],
             "joints": {joint: self.joints[parent] for joint, parent in zip(self.joints, self.parents, strict=True)},
         }
+
+
+def first_difference(what: str, there: Sequence[str], here: Sequence[str]) -> str:
+    """The first place where two lists of names differ, in words; nothing where one begins the other."""
+    pairs = enumerate(zip(there, here, strict=False))
+    return next((f"{what} {i} is '{a}' there and '{b}' here" for i, (a, b) in pairs if a != b), "")
 
 
 def layout_from_dict(content: Mapping[str, Any], source: str) -> Layout:

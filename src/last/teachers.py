@@ -12,7 +12,7 @@ from last.lineage import record_of, seen_tests
 from last.recognizer import Recognizer
 from last.setting_values import ConfigError
 from last.settings import Config
-from last.skeleton import Layout
+from last.skeleton import Layout, first_difference
 from last.training.distill import LABEL_WEIGHTS, Distillation
 
 # Student and teachers see the same joints, so what joints become before the streams must be the same for all.
@@ -89,14 +89,14 @@ def _require_same_clips(
     if recognizer.layout != layout:
         raise ConfigError(
             f"the teacher {path} takes layout '{recognizer.layout.name}' ({len(recognizer.layout.joints)} joints), and "
-            f"the student's clips have layout '{layout.name}' ({len(layout.joints)} joints); train a teacher on them"
+            f"the student's clips have layout '{layout.name}' ({len(layout.joints)} joints); "
+            f"{recognizer.layout.difference(layout)}; train a teacher on them"
         )
     if recognizer.classes != tuple(classes):
-        pairs = enumerate(zip(recognizer.classes, classes, strict=False))
-        first = next((f"; class {i} is '{a}' there and '{b}' here" for i, (a, b) in pairs if a != b), "")
+        first = first_difference("class", recognizer.classes, classes)
         raise ConfigError(
             f"the teacher {path} names {len(recognizer.classes)} classes, and the student's clips have {len(classes)}, "
-            f"expected the same in the same order{first}; train a teacher on them"
+            f"expected the same in the same order{f'; {first}' if first else ''}; train a teacher on them"
         )
 
 

@@ -99,9 +99,9 @@ def test_the_store_of_another_data_set_is_not_replaced(tmp_path):
     path = write(tmp_path / "s", make_clip("old"))
     for layout, classes, message in (
         (load_layout("kinect20"), CLASSES, r"another layout \(layout 'ntu', 3 classes, 1 clips\) .*'kinect20'"),
-        (replace(NTU, centre=0), CLASSES, "another layout"),
+        (replace(NTU, centre=0), CLASSES, "another layout .* replaced; its centre is 'spine_shoulder' there and"),
         (NTU, CLASSES[:2], r"other classes .* than the new one \(layout 'ntu', 2 classes\), so it is not replaced"),
-        (NTU, ("wave", "hug", "kick"), "other classes"),
+        (NTU, ("wave", "hug", "kick"), "other classes .* replaced; class 1 is 'kick' there and 'hug' here; move it"),
     ):
         with pytest.raises(StoreError, match=message):
             StoreWriter(path, layout, classes)
