@@ -94,6 +94,8 @@ def test_teachers_as_a_setting_of_last_train_are_the_same_thing(config, tmp_path
             {"model__bodies": "padded", "model__name": "stgcnpp", "model__streams": "joint"},
             r"model\.bodies padded, the student's not padded",
         ),
+        ({"data__frames": 16, "layout": load_layout("ntu")}, "takes layout 'ntu'"),
+        ({"data__frames": 16, "classes": CLASSES[:9]}, "names 9 classes"),
         ({"classes": CLASSES[:9]}, "names 9 classes, and the student's clips have 10"),
         ({"classes": (CLASSES[1], CLASSES[0], *CLASSES[2:])}, f"class 0 is '{CLASSES[1]}' there and '{CLASSES[0]}'"),
         ({"layout": load_layout("ntu")}, r"takes layout 'ntu' \(25 joints\), .* layout 'kinect20' \(20 joints\)"),

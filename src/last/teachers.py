@@ -77,15 +77,7 @@ def distillation(config: Config, student: nn.Module, teachers: Sequence[Teacher]
 def _require_same_clips(
     path: Path, recognizer: Recognizer, config: Config, classes: Sequence[str], layout: Layout
 ) -> None:
-    own, other = _shared_settings(config), _shared_settings(recognizer.config)
-    differences = [f"{key} {other[key]}, the student's {value}" for key, value in own.items() if other[key] != value]
-    if seen := seen_tests(recognizer, config):
-        differences.append(f"it {seen}")
-    if differences:
-        raise ConfigError(
-            f"the teacher {path} was trained on other clips than the student is to be: {'; '.join(differences)}; give "
-            "the student these settings, or train a teacher with the student's"
-        )
+    # What no setting mends comes first.
     if recognizer.layout != layout:
         raise ConfigError(
             f"the teacher {path} takes layout '{recognizer.layout.name}' ({len(recognizer.layout.joints)} joints), and "
@@ -97,6 +89,15 @@ def _require_same_clips(
         raise ConfigError(
             f"the teacher {path} names {len(recognizer.classes)} classes, and the student's clips have {len(classes)}, "
             f"expected the same in the same order{f'; {first}' if first else ''}; train a teacher on them"
+        )
+    own, other = _shared_settings(config), _shared_settings(recognizer.config)
+    differences = [f"{key} {other[key]}, the student's {value}" for key, value in own.items() if other[key] != value]
+    if seen := seen_tests(recognizer, config):
+        differences.append(f"it {seen}")
+    if differences:
+        raise ConfigError(
+            f"the teacher {path} was trained on other clips than the student is to be: {'; '.join(differences)}; give "
+            "the student these settings, or train a teacher with the student's"
         )
 
 
