@@ -149,6 +149,7 @@ def test_amp_without_a_gpu_says_what_it_does_instead(call, ucla_like):
         (["tain"], "tain"),
         (["train", "--model", "resnet"], "no model 'resnet'"),
         (["train", "--dataset", "ntu6"], "did you mean 'ntu60'"),
+        (["train", "--dataset", "my-data/rec"], "no data configuration 'my-data/rec'; there are"),
         (["train", "--epochs", "many"], "many"),
         (["train", "--epochs", "0"], "training.epochs in command line is 0"),
         (["train", "--set", "training.lrr=1"], "did you mean 'lr'"),

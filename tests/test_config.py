@@ -163,6 +163,37 @@ def test_unknown_names_offer_the_nearest():
         load_config(recipe="absent.yaml")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("my_set", r"did you mean 'my-set\.yaml'\?"),
+        ("data/my-set", r"did you mean 'my-set\.yaml'\?"),
+        ("data/other", "data/other is a prepared store, which --data takes; give here the .yaml file"),
+        ("recordings", "to train on recordings, describe its clips with 'last data new recordings --name NAME'"),
+        ("one.csv", "describe its clips with 'last data new one.csv --name NAME', and give NAME.yaml"),
+        ("data/ntu60", "did you mean 'ntu60'"),
+    ],
+)
+def test_files_of_ones_own_that_bear_the_name_are_pointed_to(tmp_path, monkeypatch, name, hint):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("data/my-set", "data/other", "data/ntu60", "recordings"):
+        (tmp_path / folder).mkdir(parents=True)
+    for file in ("my-set.yaml", "one.csv", "data/other/meta.json", "data/ntu60/meta.json"):
+        (tmp_path / file).touch()
+    with pytest.raises(ConfigError, match=f"no data configuration '{name}' .*{hint}"):
+        load_config(dataset=name)
+
+
+def test_recordings_are_offered_for_a_data_set_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "swim").mkdir()
+    with pytest.raises(ConfigError, match="no training configuration 'swim'; there are"):
+        load_config(recipe="swim")
+    (tmp_path / "swim.yaml").touch()
+    with pytest.raises(ConfigError, match=r"no training configuration 'swim' \(did you mean 'swim\.yaml'"):
+        load_config(recipe="swim")
+
+
 def test_a_configuration_survives_its_plain_form():
     config = load_config("last_v2_base", "ntu120", overrides={"training.seed": 5})
     assert from_dict(config.to_dict(), "a file") == config

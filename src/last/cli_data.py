@@ -34,8 +34,8 @@ def network_name(name: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """The name of a configuration, in which hyphen and underscore are the same; a file's path stays as it is."""
-    return name if is_file(name) else name.replace("-", "_")
+    """The name of a configuration, in which hyphen and underscore are the same; a path stays as it is."""
+    return name if is_file(name) or Path(name).name != name else name.replace("-", "_")
 
 
 def assignments(items: Sequence[str]) -> dict[str, str]:

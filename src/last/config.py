@@ -73,10 +73,30 @@ def find(kind: str, name: str) -> Path:
     path = CONFIG_DIR / kind / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(
-            f"no {kind} configuration '{name}'{nearest(name, available(kind))}; there are: "
+            f"no {kind} configuration '{name}'{_own(kind, name) or nearest(name, available(kind))}; there are: "
             f"{', '.join(available(kind))}; a path to a .yaml file works too"
         )
     return path
+
+
+def _own(kind: str, name: str) -> str:
+    """What a user meant who gave the name of files of their own; nothing where there are none."""
+    path = Path(name)
+    plain = _plain(path.name)
+    namesakes = [file for file in path.parent.glob("*") if plain in {_plain(file.name), _plain(file.stem)}]
+    described = [file for file in (*namesakes, Path(f"{path.name}.yaml")) if is_file(file.name) and file.is_file()]
+    if described:
+        return f" (did you mean '{min(described)}'?)"
+    if kind != "data" or path.name in available(kind) or not namesakes:
+        return ""
+    found = min(namesakes)
+    if (found / "meta.json").is_file():
+        return f" ({found} is a prepared store, which --data takes; give here the .yaml file that describes its set)"
+    return f" (to train on {found}, describe its clips with 'last data new {found} --name NAME', and give NAME.yaml)"
+
+
+def _plain(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def detect_environment() -> str:
