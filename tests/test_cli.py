@@ -136,6 +136,20 @@ def test_the_originals_flags_may_stand_beside_resume(call, ucla_like):
     assert code == 1 and "environment.name local, and kaggle was asked for" in err
 
 
+def test_a_run_is_resumed_by_the_file_that_it_was_begun_with(call, ucla_like):
+    described = (ROOT / "configs" / "data" / "nw_ucla.yaml").read_text()
+    Path("same.yaml").write_text(described)
+    Path("other.yaml").write_text(described.replace("name: nw_ucla", "name: other"))
+    Path("recipe.yaml").write_text("training: {recipe: short, epochs: 1}")
+    flags = ["--dataset", "same.yaml", "--recipe", "recipe.yaml", "--data", ucla_like.path, *TINY]
+    code, _, err = call("train", *flags, "--run", "r")
+    assert code == 0, err
+    code, _, err = call("train", *flags, "--resume", "runs/r")
+    assert code == 0, err
+    code, _, err = call("train", "--dataset", "other.yaml", "--resume", "runs/r")
+    assert code == 1 and "data.name nw_ucla, and other was asked for" in err
+
+
 def test_amp_without_a_gpu_says_what_it_does_instead(call, ucla_like):
     _, _, err = call("train", "--dataset", "nw_ucla", "--data", ucla_like.path, "--epochs", 1, "--amp", "--run", "r",
                      "--device", "cpu", *TINY)  # fmt: skip

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from last import config as module
-from last.config import available, detect_environment, from_dict, load_config, recipe_of, with_overrides
+from last.config import available, detect_environment, from_dict, load_config, own_name, recipe_of, with_overrides
 from last.models import list_models
 from last.setting_values import ConfigError
 from last.settings import _RANGES, Config, check
@@ -192,6 +192,14 @@ def test_recordings_are_offered_for_a_data_set_alone(tmp_path, monkeypatch):
     (tmp_path / "swim.yaml").touch()
     with pytest.raises(ConfigError, match=r"no training configuration 'swim' \(did you mean 'swim\.yaml'"):
         load_config(recipe="swim")
+
+
+def test_a_run_has_the_name_that_a_file_gives_itself(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    for text, name in (("training: {recipe: short}", "short"), ("training: {lr: 1}", "default"), ("{}", "default")):
+        mine.write_text(text)
+        assert own_name("training.recipe", str(mine)) == load_config(recipe=str(mine)).training.recipe == name
+    assert own_name("training.recipe", "few_clips") == "few_clips"
 
 
 def test_a_configuration_survives_its_plain_form():

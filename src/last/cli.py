@@ -17,7 +17,7 @@ from last.cli_data import Positive, assignments, data, network_name, plain_name,
 from last.cli_look import bodies_in_words, plain_table, print_json
 from last.cli_models import models
 from last.cli_search import search
-from last.config import load_config, with_overrides
+from last.config import load_config, own_name, with_overrides
 from last.progress import Interrupted
 from last.run import Run, Weights
 from last.setting_values import ConfigError
@@ -105,6 +105,14 @@ class Settings:
             named["model.name"] = network_name(named["model.name"])
         return named
 
+    def of_a_run(self) -> dict[str, Any]:
+        """All that was given, by section.key, as the run that it made has it.
+
+        Raises:
+            ConfigError: there is no such model or file, or ``--set`` without a value.
+        """
+        return {key: own_name(key, name) for key, name in self.names().items()} | self.overrides()
+
     def config(self) -> Config:
         """The merged configuration.
 
@@ -161,7 +169,7 @@ def train(
     if resume is not None:
         if run is not None or start is not None:
             raise ConfigError("--resume goes on in the run's own folder; leave out --run and --start")
-        begun = workflow.resume(resume, settings.names() | settings.overrides(), chosen, _command)
+        begun = workflow.resume(resume, settings.of_a_run(), chosen, _command)
     else:
         config = settings.config()
         settings.require_as_described(config)

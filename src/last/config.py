@@ -99,6 +99,20 @@ def _plain(name: str) -> str:
     return name.replace("-", "_")
 
 
+def own_name(key: str, name: str) -> str:
+    """The name that a run has under ``key`` when ``name`` was chosen, which may be a path to the user's own file.
+
+    Raises:
+        ConfigError: there is no such file, or it is wrong.
+    """
+    if not is_file(name):
+        return name
+    section, _, entry = key.partition(".")
+    keys = read_yaml(Path(name)).get(section)
+    built_in = getattr(Config().sections()[section], entry)
+    return str(keys.get(entry, built_in)) if isinstance(keys, Mapping) else built_in
+
+
 def detect_environment() -> str:
     """``kaggle`` where /kaggle exists, else ``local``."""
     return "kaggle" if Path("/kaggle").is_dir() else "local"
