@@ -159,8 +159,22 @@ def test_command_line_text_becomes_values(key, text, value):
 def test_unknown_names_offer_the_nearest():
     with pytest.raises(ConfigError, match=r"no data configuration 'nw_ucl' \(did you mean 'nw_ucla'"):
         load_config(dataset="nw_ucl")
-    with pytest.raises(ConfigError, match="cannot read"):
-        load_config(recipe="absent.yaml")
+
+
+def test_a_file_that_is_not_there_is_a_sentence_and_offers_the_nearest_beside_it(tmp_path):
+    for absent in (tmp_path / "mine.yml", tmp_path / "nowhere" / "mine.yaml"):
+        with pytest.raises(ConfigError, match=f"there is no file {absent}; check its name and its folder$"):
+            load_config(recipe=str(absent))
+    (tmp_path / "z.yaml").touch()
+    with pytest.raises(ConfigError, match=r"qq\.yaml; check its name"):
+        load_config(recipe=str(tmp_path / "qq.yaml"))
+    (tmp_path / "mine.yaml").touch()
+    (tmp_path / "mine.ymm").touch()
+    with pytest.raises(ConfigError, match=r"there is no file .*mine\.yml \(did you mean 'mine\.yaml'\?\)$"):
+        load_config(dataset=str(tmp_path / "mine.yml"))
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot read .*folder\.yaml: Is a directory; expected settings as text"):
+        load_config(recipe=str(tmp_path / "folder.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ network of others names its authors' (``recipe``). That of a recipe may hold set
 """
 
 import dataclasses
+import difflib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,8 +38,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(_MAX_YAML + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {path}{_beside(path) or '; check its name and its folder'}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read {path}: {reason}; expected settings as text in UTF-8") from error
     if len(text) > _MAX_YAML or text.count("[") + text.count("{") > _MAX_BRACKETS:
         raise ConfigError(
             f"{path} has more than {_MAX_YAML:,} characters or {_MAX_BRACKETS:,} brackets, expected settings"
@@ -50,6 +54,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, expected a mapping of keys to values")
     return content
+
+
+def _beside(path: Path) -> str:
+    """A question after the file of the same folder that was perhaps meant, or nothing."""
+    # By their stems, since endings alone make short names alike.
+    files = {file.stem: file.name for file in sorted(path.parent.glob("*")) if is_file(file.name)}
+    close = difflib.get_close_matches(path.stem, files, n=1)
+    return f" (did you mean '{files[close[0]]}'?)" if close else ""
 
 
 def available(kind: str) -> list[str]:
