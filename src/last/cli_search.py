@@ -74,9 +74,9 @@ def search(
         given,
         making.env,
     )
-    for alternative in (alternative for axis in axes.values() for alternative in axis):
-        plan.config(alternative)  # a slip in the last axis shows before the first training
     config = plan.config()
+    for alternative in (alternative for axis in axes.values() for alternative in axis):
+        plan.config(alternative, str(space))  # a slip in the last axis shows before the first training
     log = results / f"{result_name(config)}.search.json"
     require_own_log(log, plan)
     command = shlex.join(["last", *sys.argv[1:]])

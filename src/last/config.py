@@ -149,6 +149,7 @@ def load_config(
     recipe: str | None = None,
     environment: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    source: str = "command line",
 ) -> Config:
     """Merge the files of a model, a data set, a recipe and an environment, then the overrides.
 
@@ -158,6 +159,7 @@ def load_config(
         recipe: configuration of the training; None takes the one that the data set's file names.
         environment: None detects it.
         overrides: ``section.key`` to value, as given on the command line.
+        source: where the overrides were given, for errors and ``Config.origins``.
 
     Raises:
         ConfigError: an unknown file or key, or a value of the wrong type; names file, key and nearest valid key.
@@ -169,19 +171,19 @@ def load_config(
     origins: dict[str, str] = {}
     beside = {data_file: {"about", "recipe", "protocols"}, model_file: {"recipe"}}
     for path in files:
-        source = path.relative_to(CONFIG_DIR.parent).as_posix() if path.is_relative_to(CONFIG_DIR) else str(path)
+        file = path.relative_to(CONFIG_DIR.parent).as_posix() if path.is_relative_to(CONFIG_DIR) else str(path)
         for section, keys in read_yaml(path).items():
             if section in beside.get(path, ()):
                 continue
             if section != _OF_LAST or path != recipe_file:
-                _merge(values, origins, section, keys, source)
+                _merge(values, origins, section, keys, file)
                 continue
             name = str((overrides or {}).get("model.name") or values["model"].get("name", Config().model.name))
             if name.startswith("last_"):
-                _merge(values, origins, "model", keys, source)
+                _merge(values, origins, "model", keys, file)
             else:
-                _merge({"model": {}}, {}, "model", keys, source)  # for its errors
-    _override(values, origins, overrides or {})
+                _merge({"model": {}}, {}, "model", keys, file)  # for its errors
+    _override(values, origins, overrides or {}, source)
     return _build(values, origins)
 
 
@@ -210,14 +212,16 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
     """
     values = {name: dict(vars(part)) for name, part in config.sections().items()}
     origins = dict(config.origins)
-    _override(values, origins, overrides)
+    _override(values, origins, overrides, "command line")
     return _build(values, origins)
 
 
-def _override(values: dict[str, dict[str, Any]], origins: dict[str, str], overrides: Mapping[str, Any]) -> None:
+def _override(
+    values: dict[str, dict[str, Any]], origins: dict[str, str], overrides: Mapping[str, Any], source: str
+) -> None:
     for name, value in overrides.items():
         section, _, key = name.partition(".")
-        _merge(values, origins, section, {key: value}, "command line")
+        _merge(values, origins, section, {key: value}, source)
 
 
 def _build(values: Mapping[str, dict[str, Any]], origins: dict[str, str]) -> Config:

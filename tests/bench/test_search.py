@@ -176,5 +176,10 @@ def test_the_command_keeps_a_log_that_no_other_search_overwrites(tmp_path, monke
     assert "--write found.yaml is there already and is left alone" in capsys.readouterr().err
     assert main([*command, "--parts", "2"]) == 1
     assert "holds the log of another search (parts 4, here 2) and is left alone" in capsys.readouterr().err
+    (tmp_path / "slip.yaml").write_text("mixing: [{training.mix: 0.5}, {training.mixx: 0.5}]")
+    assert main(["search", "slip.yaml", *command[2:]]) == 2
+    assert "unknown key 'training.mixx' in slip.yaml (did you mean 'mix'?)" in capsys.readouterr().err
+    assert main(["search", "slip.yaml", *command[2:], "--set", "training.ema2=1"]) == 2
+    assert "unknown key 'training.ema2' in command line" in capsys.readouterr().err
     assert main([*command, "--write", "found"]) == 2
     assert "--write found does not end in .yaml" in capsys.readouterr().err

@@ -160,14 +160,18 @@ class Plan:
     overrides: Settings = field(default_factory=dict)
     environment: str | None = None
 
-    def config(self, settings: Settings | None = None) -> Config:
+    def config(self, settings: Settings | None = None, source: str = "command line") -> Config:
         """The configuration of a trial, tested by the whole protocol.
+
+        Args:
+            settings: in which it differs from the recipe that the search begins with.
+            source: where they were given, for errors.
 
         Raises:
             ConfigError: a name, key or value is wrong.
         """
         given = {**self.overrides, **(settings or {}), "data.protocol": self.protocol}
-        return load_config(self.model, self.dataset, self.recipe, self.environment, given)
+        return load_config(self.model, self.dataset, self.recipe, self.environment, given, source)
 
     def cells(self, settings: Settings) -> list[grid.Cell]:
         """The runs of a trial: each part held out, with each seed."""
