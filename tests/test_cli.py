@@ -168,7 +168,7 @@ def test_amp_without_a_gpu_says_what_it_does_instead(call, ucla_like):
         (["train", "--epochs", "0"], "training.epochs in command line is 0"),
         (["train", "--set", "training.lrr=1"], "did you mean 'lr'"),
         (["train", "--set", "training.lr"], "has no '='"),
-        (["train", "--device", "tpu9"], "--device tpu9 cannot be used here"),
+        (["train", "--device", "gpu"], "--device is gpu, expected auto, cpu, cuda or cuda:N"),
         (["config", "--set", "training=sgd"], "no training configuration 'sgd'"),
         (["evaluate"], "RUN"),
         (["evaluate", "run", "--crops", "-2"], "-2"),

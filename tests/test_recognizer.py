@@ -118,8 +118,11 @@ def test_no_weights_are_told(tmp_path):
 
 
 def test_a_device_that_is_not_there_is_told():
-    with pytest.raises(ConfigError, match="--device nonsense cannot be used here"):
-        choose_device("nonsense")
+    for name in ("nonsense", "mps", "meta"):
+        with pytest.raises(ConfigError, match=f"^--device is {name}, expected auto, cpu, cuda or cuda:N$"):
+            choose_device(name)
+    with pytest.raises(ConfigError, match=r"--device cuda:x cannot be used here .*Invalid device string"):
+        choose_device("cuda:x")
     if not torch.cuda.is_available():
         assert choose_device("auto").type == "cpu"
         with pytest.raises(ConfigError, match="--device cuda cannot be used here"):

@@ -90,10 +90,10 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] not in {"cpu", "cuda"}:  # of others PyTorch would list all that it has ever known
+        raise ConfigError(f"--device is {name}, expected auto, cpu, cuda or cuda:N")
     try:
         device = torch.device(name)
-        if device.type not in {"cpu", "cuda"}:
-            raise RuntimeError(f"LAST runs on cpu and cuda, not on {device.type}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
