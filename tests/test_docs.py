@@ -8,8 +8,10 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from cyclopts import CycloptsError, MissingArgumentError
 
+import last
 from last.cli import app
 from last.config import load_config
 from last.models import list_models
@@ -68,6 +70,15 @@ def test_links_lead_to_files_and_headings(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"{page.name} links to {link}"
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}, a heading that is not there"
+
+
+def test_the_call_of_a_network_works_as_it_stands():
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text(ROOT / "docs" / "05_training.md"), re.DOTALL | re.MULTILINE)
+    scope = {"last": last, "torch": torch}
+    exec(block, scope)
+    assert scope["scores"].shape == (8, 10)
+    for called in (last.load_model, last.create_model):
+        assert "(N, C, T, V, M)" in called.__doc__ and "Recognizer" in called.__doc__
 
 
 def test_commands_parse():

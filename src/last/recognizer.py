@@ -229,6 +229,9 @@ def _as_array(values: np.ndarray | Tensor) -> np.ndarray:
 def load_model(path: Path | str, device: str | torch.device = "cpu") -> nn.Module:
     """The network in a run's folder or a .safetensors file, or a pretrained one by its name, in evaluation mode.
 
+    It is called with streams, as :class:`last.models.registry.Network` says: a mapping from each of its ``streams``
+    to (N, C, T, V, M), and the present bodies, (N, M) bool or None for all. A :class:`Recognizer` takes joints instead.
+
     Raises:
         CheckpointError: there are no weights, or they are damaged.
     """

@@ -127,6 +127,9 @@ def settings_of(name: str) -> list[str]:
 def create_model(name: str, num_classes: int = 60, layout: Layout | str = "ntu", **settings) -> Network:
     """Build a network with fresh weights.
 
+    It is called as :class:`Network` says: with a mapping from each name in its ``streams`` to (N, C, T, V, M), and the
+    present bodies, (N, M) bool or None for all. A trained one is given joints by :class:`last.recognizer.Recognizer`.
+
     Args:
         name: registered name or alias.
         num_classes: size of the output.
