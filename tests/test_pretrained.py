@@ -22,7 +22,7 @@ from last.training.checkpoint import CheckpointError, save_weights
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [
     "last_e_nano.nw_ucla", "last_e_nano.sbu", "last_e_nano.utd_mhad",
-    "last_e_small.nw_ucla", "last_e_small.utd_mhad",
+    "last_e_small.nw_ucla", "last_e_small.sbu", "last_e_small.utd_mhad",
 ]  # fmt: skip
 
 
