@@ -94,7 +94,7 @@ def evaluate(
     Raises:
         CheckpointError: the run has no such weights, or they do not fit the store.
         ConfigError: crops or a span are asked for of clips that are padded.
-        RunError: its result is damaged, or was scored on other test clips.
+        RunError: its history or provenance is damaged, or its result is of other test clips.
         DataMissingError, StoreError: as their messages say.
     """
     config = run.config
