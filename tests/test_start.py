@@ -155,8 +155,11 @@ def test_what_a_start_itself_rests_on_may_know_the_test_clips_too(config, own, t
     sentence = "rests on a network that was trained on nw_ucla by the protocol xsub, whose training clips may be test"
     with pytest.raises(ConfigError, match=sentence):
         begin(changed(config, training__start=str(second.path)), "third", CPU, "")
-    with pytest.raises(ConfigError, match=sentence):
-        begin(changed(config, training__teachers=[str(second.path)]), "third", CPU, "")
+    teacher = tmp_path / "teacher.safetensors"
+    described = describe(changed(config, data__name="mine"), CLASSES, KINECT, rests_on=[("nw_ucla", "xsub")])
+    save_weights(teacher, build_model(config, len(CLASSES), KINECT), described)
+    with pytest.raises(ConfigError, match=f"it {sentence}"):
+        begin(changed(config, training__teachers=[str(teacher)]), "third", CPU, "")
     third = begin(changed(config, training__start=str(second.path), **elsewhere), "third", CPU, "")
     assert third.provenance()["start"]["rests_on"] == [["nw_ucla", "xsub"]]
 
