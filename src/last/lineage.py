@@ -39,20 +39,22 @@ def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
         "model": config.model.name,
         "dataset": config.data.name,
         "protocol": config.data.protocol,
-        **({"rests_on": [list(each) for each in recognizer.rests_on]} if recognizer.rests_on else {}),
+        **({"rests_on": recognizer.rests_on} if recognizer.rests_on else {}),
         **{key: found[key] for key in ("top1", "test_part") if key in found},
     }
 
 
-def rests_on(records: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+def rests_on(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Data set and protocol of each training that a network rests on, through all generations, each once.
 
     Args:
         records: of its start and its teachers, as :func:`record_of` gives them.
     """
-    found = ((each["dataset"], each["protocol"], each.get("rests_on", [])) for each in records)
-    pairs = (pair for dataset, protocol, before in found for pair in ([dataset, protocol], *before))
-    return [list(pair) for pair in dict.fromkeys(map(tuple, pairs))]
+    found: dict[tuple[str, str], None] = {}
+    for record in records:
+        for dataset, protocol in ((record["dataset"], record["protocol"]), *record.get("rests_on", ())):
+            found[dataset, protocol] = None
+    return list(found)
 
 
 def seen_tests(trained: Recognizer, config: Config) -> str | None:

@@ -60,7 +60,7 @@ def describe(
     classes: Sequence[str],
     layout: Layout,
     columns: Mapping[str, Any] | None = None,
-    rests_on: Sequence[Sequence[str]] = (),
+    rests_on: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """What a file of weights must say of itself to be used again.
 
@@ -78,7 +78,7 @@ def describe(
         "layout": layout.to_dict(),
         "classes": list(classes),
         "columns": dict(columns or {}),
-        **({"rests_on": [list(pair) for pair in rests_on]} if rests_on else {}),
+        **({"rests_on": rests_on} if rests_on else {}),
     }
 
 

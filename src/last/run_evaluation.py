@@ -18,7 +18,7 @@ from last.recognizer import Recognizer
 from last.report.summary import write_report
 from last.run import Run, RunError, Weights, read_record
 from last.setting_values import ConfigError
-from last.skeleton import first_difference
+from last.skeleton import unlike
 from last.training.checkpoint import CheckpointError
 
 # What a recipe must set for a run to have other weights than the last.
@@ -108,12 +108,11 @@ def evaluate(
         )
     recognizer = Recognizer(run.weights(weights), device, config.environment.kernels)
     if (recognizer.layout, recognizer.classes) != (store.layout, store.classes):
-        first = recognizer.layout.difference(store.layout)
-        first = first or first_difference("class", recognizer.classes, store.classes)
         raise CheckpointError(
             f"{run.weights(weights)} was trained on layout '{recognizer.layout.name}' with {len(recognizer.classes)} "
             f"classes, and the store {store.path} has layout '{store.layout.name}' with {len(store.classes)}"
-            f"{f'; {first}' if first else ''}; give --data the store that it was trained on"
+            f"{unlike(recognizer.layout, recognizer.classes, store.layout, store.classes)}; give --data the store that "
+            "it was trained on"
         )
     crops = config.data.test_crops if crops is None else crops
     span = config.data.test_span if span is None else span

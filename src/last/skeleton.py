@@ -142,6 +142,12 @@ def first_difference(what: str, there: Sequence[str], here: Sequence[str]) -> st
     return next((f"{what} {i} is '{a}' there and '{b}' here" for i, (a, b) in pairs if a != b), "")
 
 
+def unlike(layout: Layout, classes: Sequence[str], other: Layout, others: Sequence[str]) -> str:
+    """What first sets a layout and classes apart from others, to follow a sentence; nothing where no name tells."""
+    first = layout.difference(other) or first_difference("class", classes, others)
+    return f"; {first}" if first else ""
+
+
 def layout_from_dict(content: Mapping[str, Any], source: str) -> Layout:
     """Build a layout from the form of its YAML file.
 

@@ -12,7 +12,7 @@ from last.lineage import record_of, seen_tests
 from last.recognizer import Recognizer
 from last.setting_values import ConfigError
 from last.settings import Config
-from last.skeleton import Layout, first_difference
+from last.skeleton import Layout, unlike
 from last.training.distill import LABEL_WEIGHTS, Distillation
 
 # Student and teachers see the same joints, so what joints become before the streams must be the same for all.
@@ -85,10 +85,10 @@ def _require_same_clips(
             f"{recognizer.layout.difference(layout)}; train a teacher on them"
         )
     if recognizer.classes != tuple(classes):
-        first = first_difference("class", recognizer.classes, classes)
         raise ConfigError(
             f"the teacher {path} names {len(recognizer.classes)} classes, and the student's clips have {len(classes)}, "
-            f"expected the same in the same order{f'; {first}' if first else ''}; train a teacher on them"
+            f"expected the same in the same order{unlike(recognizer.layout, recognizer.classes, layout, classes)}; "
+            "train a teacher on them"
         )
     own, other = _shared_settings(config), _shared_settings(recognizer.config)
     differences = [f"{key} {other[key]}, the student's {value}" for key, value in own.items() if other[key] != value]

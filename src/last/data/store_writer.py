@@ -16,7 +16,7 @@ import numpy as np
 from last.data.array_file import ArrayFile
 from last.data.clip import Clip
 from last.data.store import CLIP_DTYPE, IDS, MAX_PARTS, NAME_BYTES, VERSION, ClipStore, StoreError, encode_confidence
-from last.skeleton import Layout, first_difference, layout_from_dict
+from last.skeleton import Layout, layout_from_dict, unlike
 
 JointDtype = Literal["float32", "float16"]
 
@@ -256,11 +256,10 @@ def require_replaceable(path: Path, layout: Layout, classes: Sequence[str]) -> i
         return 0
     if (old_layout, old_classes) != (layout, tuple(classes)):
         other = "other classes" if old_layout == layout else "another layout"
-        first = old_layout.difference(layout) or first_difference("class", old_classes, classes)
         raise StoreError(
             f"{path} is a store of {other} (layout '{old_layout.name}', {len(old_classes)} classes, {count:,} clips) "
             f"than the new one (layout '{layout.name}', {len(classes)} classes), so it is not replaced"
-            f"{f'; {first}' if first else ''}; move it, delete it or choose another place"
+            f"{unlike(old_layout, old_classes, layout, classes)}; move it, delete it or choose another place"
         )
     return count
 
