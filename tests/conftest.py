@@ -1,5 +1,6 @@
-"""Fixtures shared by the tests: tiny clips of a tiny skeleton, and a store of them."""
+"""Fixtures shared by the tests: the command line, tiny clips of a tiny skeleton, and a store of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,19 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real data is not at {SHARED_DATA}; get it from its owners to run this test")
     return SHARED_DATA
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command; returns exit code, standard output and standard error, lines unwrapped."""
+    from last.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

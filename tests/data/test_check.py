@@ -7,57 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checked_sets import NTU, messages, moving, raw, sound, write
 
 from last.data.check import check
-from last.data.clean import CleanOptions, clean
 from last.data.clip import UNKNOWN, Clip, FormatError
 from last.data.findings import Finding
-from last.data.formats import Format
 from last.data.show import load_clip
 from last.data.store import ClipStore
-from last.data.store_writer import StoreWriter
-from last.data.synthetic_body import draw_person, forward, sway
-from last.skeleton import Layout, load_layout
-
-NTU = load_layout("ntu")
-
-
-def moving(seed: int, frames: int = 10) -> np.ndarray:
-    """A person of NTU's joints who stands and sways, in front of the sensor, (T, 1, 25, 3)."""
-    rng = np.random.default_rng(seed)
-    time = np.linspace(0, 1, frames)
-    joints = forward(5 * sway(time, rng), draw_person(rng, False).offsets) + np.array([0, 1, 3])
-    return (joints + rng.normal(0, 0.004, joints.shape)).astype(np.float32)[:, None]
-
-
-def write(path: Path, *joints: np.ndarray, classes: int = 1, **known: object) -> Path:
-    with StoreWriter(path, NTU, [f"class{i}" for i in range(classes)], **known) as writer:
-        for i, x in enumerate(joints):
-            writer.append(Clip(x, f"clip{i}", "ntu", label=0))
-    return path
-
-
-def write_clips(path: Path, clips: list[Clip], classes: int = 2, **known: object) -> Path:
-    with StoreWriter(path, NTU, [f"class{i}" for i in range(classes)], **known) as writer:
-        for clip in clips:
-            writer.append(clip)
-    return path
-
-
-def sound(count: int = 10) -> list[np.ndarray]:
-    return [moving(100 + i) for i in range(count)]
-
-
-def raw(folder: Path, *clips: Clip) -> dict[str, object]:
-    """Files of a format of its own that holds these clips: the options of a check of the folder."""
-    held = {clip.name: clip for clip in clips}
-    for name in held:
-        (folder / f"{name}.fake").touch()
-    return {"formats": [Format("fake", "a fake", ".fake", lambda source: held[source.name])]}
-
-
-def messages(path: Path, **options: object) -> dict[str, tuple[int, str]]:
-    return {finding.message: (finding.count, finding.example) for finding in check(path, **options)}
 
 
 def test_a_sound_store_has_no_findings(tmp_path):
@@ -86,21 +42,6 @@ def test_every_fault_of_a_store_is_found_at_once(tmp_path):
         "clips have left and right exchanged from one frame to the next": (1, "clip8"),
         "clips have more than 2 bodies, of which preparing keeps the most moving": (1, "clip9"),
     }
-
-
-def test_a_guess_of_the_cleaning_is_told_as_a_joint_that_was_not_seen(tmp_path):
-    once, never = moving(1), moving(2)
-    once[1:, 0, 7] = np.nan  # held where it was seen, so it does not move
-    never[:, 0, 7] = np.nan  # at its parent's place, which moves
-    cleaned = [clean(Clip(x, f"gap{i}", "ntu", label=0), NTU, CleanOptions())[0] for i, x in enumerate((once, never))]
-    clips = [Clip(x, f"clip{i}", "ntu", label=0) for i, x in enumerate(sound())]
-    path = write_clips(tmp_path / "s", [*clips, *cleaned], classes=1)
-    assert messages(path) == {"clips have joints that are never seen": (1, "gap1")}
-
-
-def test_a_skeleton_relative_to_its_root_is_sound(tmp_path):
-    relative = [x - x[:, :, :1] for x in sound()]
-    assert check(write(tmp_path / "s", *relative)) == []
 
 
 def overwrite(path: Path, **values: object) -> None:
@@ -136,105 +77,6 @@ def test_a_store_that_does_not_open_is_one_finding(tmp_path):
     assert finding.message == "the store cannot be opened" and "joints.npy" in finding.example
 
 
-def test_half_precision_of_pixels_is_told(tmp_path):
-    path = write(tmp_path / "s", *sound(9), moving(1) * 1000, dtype="float16")
-    assert messages(path)["clips have coordinates beyond 2048, which 16 bits round to whole numbers; "
-                          "store as float32"] == (1, "clip9")  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["joints in another order", "head and feet exchanged"])
-def test_joints_in_another_order_than_the_layout_has(tmp_path, name):
-    order = np.random.default_rng(0).permutation(25) if "order" in name else np.arange(25)
-    clips = [x[:, :, order] * (1, 1, 1) for x in sound()]
-    if name == "head and feet exchanged":
-        clips = [x * (1, -1, 1) for x in clips]
-    found = messages(write(tmp_path / "s", *[x.astype(np.float32) for x in clips]))
-    scattered = "joints hardly hang together as layout 'ntu' has them, perhaps in another order"
-    flipped = "heads are below the feet: y points the other way than the layout's y_down says"
-    if name == "head and feet exchanged":
-        assert found == {flipped: (10, "clip0")}
-    else:
-        assert found[scattered][0] == 10 and found[scattered][1].startswith("clip0: layout 'ntu'")
-
-
-def test_the_layout_that_fits_better_is_named(tmp_path):
-    """Kinect's twenty joints, written in the order of UTD-MHAD under the name of NW-UCLA's."""
-    kinect, utd = load_layout("kinect20"), load_layout("utd20")
-    alike = {"hip_centre": "spine_base", "spine": "spine_mid", "shoulder_centre": "spine_shoulder"}
-    order = [NTU.joints.index(alike.get(joint, joint)) for joint in utd.joints]
-    clips = [Clip(x[:, :, order], f"c{i}", "kinect20", 0) for i, x in enumerate(sound())]
-    found = messages(tmp_path, **raw(tmp_path, *clips))
-    message = "joints look to be in the order of layout 'utd20', not 'kinect20'"
-    assert found.keys() == {message}
-    assert found[message][0] == 10 and "c0: layout 'utd20'" in found[message][1]
-    assert check(tmp_path, **raw(tmp_path, *clips), layout=utd) == []
-    assert kinect.joints != utd.joints
-
-
-@pytest.mark.parametrize(("axes", "axis"), [((0, 2, 1), "z"), ((1, 0, 2), "x")])
-def test_bodies_that_do_not_stand_along_y(tmp_path, axes, axis):
-    path = write(tmp_path / "s", *[x[..., axes] for x in sound()])
-    assert messages(path) == {
-        f"bodies stand along {axis}, where y is expected to be upright; name the axes in another order": (10, "clip0")
-    }
-
-
-def test_one_who_lies_down_is_no_axis_turned(tmp_path):
-    lying = [x[..., (1, 0, 2)] for x in sound(3)]
-    assert check(write(tmp_path / "s", *sound(7), *lying)) == []
-
-
-def test_joints_that_the_layout_does_not_have_are_an_error_with_advice(tmp_path):
-    clips = [Clip(x[:, :, :20], f"c{i}", "ntu", 0) for i, x in enumerate(sound(2))]
-    odd = Clip(moving(9)[:, :, :7], "odd", "ntu", 0)
-    found = messages(tmp_path, **raw(tmp_path, *clips, odd))
-    twenty, seven = (f"clips have {n} joints of 3 coordinates, but layout 'ntu' has 25 of 3" for n in (20, 7))
-    assert found[twenty][0] == 2 and re.match(r"c0; layout '\w+20\w*' \(0\.\d+\)", found[twenty][1])
-    assert found[seven] == (1, "odd; no built-in layout has as many: write one of your own")
-
-
-def test_gaps_of_raw_clips_are_told_apart(tmp_path):
-    def gap(name: str, frames: slice, joints: object, value: float = np.nan) -> Clip:
-        x = np.concatenate([moving(len(name)), moving(len(name) + 50) + 1], axis=1)
-        x[frames, 0, joints] = value
-        return Clip(x, name, "ntu", 0)
-
-    clips = [
-        gap("a", slice(2, 4), 7),
-        gap("some", slice(None), 7),
-        gap("comes-and-goes", slice(0, 5), slice(None)),
-        gap("brief-one", slice(0, 10), slice(None)),
-        gap("infinite-one", slice(2, 4), 7, np.inf),
-    ]
-    nobody = Clip(np.full((10, 1, 25, 3), np.nan, np.float32), "nobody", "ntu", 0)
-    rarely = Clip(moving(77), "rarely", "ntu", 0)
-    rarely.joints[:8] = np.nan
-    found = messages(tmp_path, **raw(tmp_path, *clips, nobody, rarely))
-    gaps = "clips have gaps (NaN) in joints of bodies that are seen, to be filled or masked"
-    assert found == {
-        gaps: (3, "a"),
-        "clips have joints that are never seen": (1, "some"),
-        "clips have joints that are infinite": (1, "infinite-one"),
-        "clips show nobody": (1, "nobody"),
-        "clips show nobody in more than half of their frames": (1, "rarely"),
-    }
-
-
-def test_a_body_seen_in_few_frames(tmp_path):
-    x = np.concatenate([moving(1, 40), moving(2, 40) + 1], axis=1)
-    x[3:, 1] = np.nan
-    padded = np.concatenate([moving(3, 40), np.zeros((40, 1, 25, 3), np.float32)], axis=1)
-    found = messages(tmp_path, **raw(tmp_path, Clip(x, "phantom", "ntu", 0), Clip(padded, "padded", "ntu", 0)))
-    assert found == {"clips have a body that shows in less than 10% of the frames": (1, "phantom")}
-
-
-def test_pixels_that_are_none(tmp_path):
-    layout = load_layout("coco17")
-    x = np.random.default_rng(0).random((10, 1, 17, 2)).astype(np.float32)
-    found = messages(tmp_path, **raw(tmp_path, Clip(x, "share", layout.name, 0)))
-    assert found["clips are smaller than 10 pixels: perhaps metres, or a share of the picture"] == (1, "share")
-
-
 def test_copies_under_another_class_are_worse(tmp_path):
     a = Clip(moving(0), "a", "ntu", 0)
     options = raw(tmp_path, a, replace(a, name="b"), replace(a, name="c", label=1))
@@ -243,54 +85,6 @@ def test_copies_under_another_class_are_worse(tmp_path):
         ("error", "clips have the same joints as one of another class", "c and a"),
         ("warning", "clips have the same joints as another", "b and a"),
     ]
-
-
-def test_classes_and_subjects_of_few_clips(tmp_path):
-    labels, subjects = [0] * 10 + [1] * 3 + [2], [1] * 5 + [2] * 8 + [1]
-    ids = zip(labels, subjects, strict=True)
-    clips = [Clip(moving(i), f"c{i}", "ntu", label, subject=subject) for i, (label, subject) in enumerate(ids)]
-    clips += [Clip(moving(50 + i), f"d{i}", "ntu", 1, subject=3) for i in range(2)]
-    path = write_clips(tmp_path / "s", clips, classes=4)
-    assert [(f.severity, f.message, f.count, f.example) for f in check(path)] == [
-        ("error", "classes have fewer than 2 clips", 1, "'class2' has 1"),
-        ("warning", "classes have fewer than 10 clips", 1, "'class1' has 5"),
-        ("warning", "classes have no clip", 1, "'class3'"),
-        ("warning", "subjects have clips of one class only, which they may give away", 1, "subject 3, 2 clips"),
-    ]
-
-
-def split_clips() -> list[Clip]:
-    """Twenty clips of two classes by subjects 1 and 2, each seen by cameras 1 and 2."""
-    return [
-        Clip(moving(i), f"c{i:02d}", "ntu", i % 2, subject=1 + i // 2 % 2, camera=1 + i // 4 % 2) for i in range(20)
-    ]
-
-
-def test_a_split_by_subjects_or_by_cameras_is_sound(tmp_path):
-    rules = {"people": {"train": {"subject": [1]}}, "views": {"train": {"camera": [1]}}}
-    assert check(write_clips(tmp_path / "s", split_clips(), protocols=rules)) == []
-
-
-def test_a_split_that_leaks_is_found(tmp_path):
-    rules = {
-        "both": {"train": {"subject": [1, 2]}, "test": {"subject": [2]}},
-        "nobody": {"train": {"subject": [9]}},
-        "names": {"train": {"name": [f"c{i:02d}" for i in range(10)]}},
-        "classes": {"train": {"label": [0], "subject": [1]}, "test": {"label": [1], "subject": [2]}},
-    }
-    clips = split_clips()
-    clips[13] = replace(clips[13], joints=clips[1].joints)
-    found = messages(write_clips(tmp_path / "s", clips, protocols=rules))
-    count, example = found.pop("a protocol cannot be followed")
-    assert count == 2 and example.startswith("protocol 'both' of") and "10 of the 10 clips" in example
-    assert found == {
-        "clips have the same joints as another": (1, "c13 and c01"),
-        "subjects train and test under 'names'": (2, "subject 1"),
-        "test clips of 'names' have exactly the joints of a training clip": (1, "c13"),
-        "classes are tested but never trained on under 'classes'": (1, "'class1'"),
-        "classes are never tested under 'classes'": (1, "'class0'"),
-    }
-    assert messages(tmp_path / "s", protocol="names").keys() == {m for m in found if "names" in m or "another" in m}
 
 
 def test_a_store_of_another_data_set_is_told(tmp_path):
@@ -304,14 +98,6 @@ def test_labels_outside_the_classes_of_a_data_set(tmp_path):
     assert found["clips have a label outside the 60 classes"] == (1, "c1, label 60")
     assert found["names tell no class"] == (1, str(tmp_path / "c2.fake"))
     assert found["classes have no clip"][0] == 59
-
-
-def test_a_layout_that_is_not_known_is_an_error(tmp_path):
-    clip = Clip(moving(0), "c", "mine", 0)
-    found = messages(tmp_path, **raw(tmp_path, clip))
-    assert found.keys() == {"clips have a layout that is not known; give one"}
-    own = Layout("mine", NTU.joints, NTU.parents, NTU.centre, 3)
-    assert messages(tmp_path, **raw(tmp_path, clip), layout=own) == {}
 
 
 def test_raw_files_that_cannot_be_read_are_counted(tmp_path):
