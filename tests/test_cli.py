@@ -139,6 +139,7 @@ def test_amp_without_a_gpu_says_what_it_does_instead(call, ucla_like):
         (["train", "--dataset", "my-data/rec"], "no data configuration 'my-data/rec'; there are"),
         (["train", "--epochs", "many"], "many"),
         (["train", "--epochs", "0"], "training.epochs in command line is 0"),
+        (["train", "--lr", "0"], "training.lr in command line is 0.0, expected 1e-08 to 100"),
         (["train", "--set", "training.lrr=1"], "did you mean 'lr'"),
         (["train", "--set", "training.lr"], "has no '='"),
         (["train", "--device", "gpu"], "--device is gpu, expected auto, cpu, cuda or cuda:N"),

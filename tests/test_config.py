@@ -109,6 +109,11 @@ def test_a_users_own_files_work(tmp_path):
         ("training:\n  crop: [0.9, 0.1]", "shortest and a longest fraction"),
         ("training:\n  class_weights: heavy", "expected one of none, balanced"),
         ("training:\n  batch_size: 0", "is 0, expected 1 to"),
+        ("training:\n  lr: 0", r"training.lr in .*mine.yaml is 0.0, expected 1e-08 to 100"),
+        ("training:\n  rotation: [0, 0, 1500]", r"rotation in .* is \(0.0, 0.0, 1500.0\), expected 0 to 180"),
+        ("data:\n  min_frames: -3", "data.min_frames in .* is -3, expected 1 to"),
+        ("data:\n  max_spread: -1", "data.max_spread in .* is -1.0, expected 0.01 to 100"),
+        ("data:\n  max_implausible: 7", "data.max_implausible in .* is 7.0, expected 0 to 1"),
         ("training:\n  clip_norm: none please", "expected a number or none"),
         ("data:\n  normalise: {a: 1}", "expected a list of text values"),
         (

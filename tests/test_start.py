@@ -232,13 +232,14 @@ def own(tmp_path, stick):
 def test_the_first_step_is_taken_from_the_start_and_by_the_moving_average_too(config, own, tmp_path, monkeypatch):
     monkeypatch.setattr("last.workflow.evaluate", lambda *run, **how: None)
     path = make_start(config, tmp_path / "s.safetensors")
-    still = {"training__lr": 0, "training__warmup_lr": 0, "training__min_lr": 0, "training__ema": 0.9}
+    still = {"training__lr": 1e-8, "training__warmup_lr": 0, "training__min_lr": 0, "training__ema": 0.9}
     protocol = {"data__name": "synthetic", "data__protocol": "xsub", "data__path": str(own.path)}
     run = begin(changed(config, training__start=path, **still, **protocol), "run", CPU, "")
     train(run, False, CPU, QUIET)
     theirs, trained = read_weights(tmp_path / "s.safetensors")[0], read_weights(run.weights())[0]
-    assert torch.equal(trained["blocks.0.gcn.conv.weight"], theirs["blocks.0.gcn.conv.weight"])
-    assert torch.equal(trained["classifier.weight"][0], theirs["classifier.weight"][3])
+    near = {"rtol": 0, "atol": 1e-6}  # the smallest learning rate that is allowed moves weights by less
+    torch.testing.assert_close(trained["blocks.0.gcn.conv.weight"], theirs["blocks.0.gcn.conv.weight"], **near)
+    torch.testing.assert_close(trained["classifier.weight"][0], theirs["classifier.weight"][3], **near)
 
 
 def test_a_run_needs_its_start_until_its_first_checkpoint(config, tmp_path, monkeypatch):

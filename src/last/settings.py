@@ -153,13 +153,16 @@ _RANGES: dict[str, tuple[float, float]] = {
     "model.dropout": (0, 0.99),
     "data.frames": (8, 10_000),
     "data.max_bodies": (1, 100),
+    "data.min_frames": (1, 1_000_000),
+    "data.max_spread": (0.01, 100),
+    "data.max_implausible": (0, 1),
     "data.test_crops": (1, 100),
     "data.test_span": (0.01, 1),
     "training.seed": (0, 2**31 - 1),
     "training.epochs": (1, 1_000_000),
     "training.batch_size": (1, 1_000_000),
     "training.accumulate": (1, 1_000_000),
-    "training.lr": (0, 100),
+    "training.lr": (1e-8, 100),  # at 0 nothing would be learned
     "training.warmup_lr": (0, 100),
     "training.min_lr": (0, 100),
     "training.warmup_epochs": (0, 1_000_000),
@@ -174,6 +177,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "training.label_weight": (0, 1),
     "training.temperature": (0.1, 100),
     "training.feature_weight": (0, 10_000),
+    "training.rotation": (0, 180),
     "training.scale": (0, 0.99),
     "training.shear": (0, 10),
     "training.noise": (0, 10),
@@ -199,7 +203,8 @@ def check(config: Config) -> None:
     for name, (low, high) in _RANGES.items():
         section, key = name.split(".")
         value = getattr(getattr(config, section), key)
-        if value is not None and not low <= value <= high:
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if not all(low <= number <= high for number in numbers):
             raise ConfigError(f"{name} in {config.origins[name]} is {value}, expected {low} to {high}")
     low, high = config.training.crop
     if not 0 < low <= high <= 1:
