@@ -27,9 +27,9 @@ def test_train_evaluate_predict(call, ucla_like, tmp_path):
     code, out, err = call("train", "--model", "nano-e", "--dataset", "nw-ucla", "--data", ucla_like.path, "--epochs", 2,
                           "--batch_size", 8, "--run", "first", "--results", "results", *TINY)  # fmt: skip
     assert code == 0, err
-    assert "last_e_nano" in out and "epoch 2/2" in err
+    assert "last_e_nano" in out and "top-5" in out and "epoch 2/2" in err
     run = Path("runs/first")
-    assert (run / "report.html").exists()
+    assert "top-5" in (run / "report.html").read_text()
     (result,) = Path("results").iterdir()
     assert json.loads(result.read_text())["command"].startswith("last train --model nano-e --dataset nw-ucla --data ")
     code, again, _ = call("evaluate", run)

@@ -69,6 +69,8 @@ def test_the_walk_with_ones_own_table_runs(call):
         if line[2] == "prepare":
             assert "96 of 96 clips are now in data/mine" in out
             names["clip"] = ClipStore.open("data/mine").names()[-1]
+        if line[1] == "train":  # of four classes
+            assert "mean class" in out and "top-5" not in out + Path("runs/mine/report.html").read_text()
     assert f"clip '{names['clip']}'" in out and "%" in out
 
 

@@ -88,6 +88,9 @@ def test_the_page_and_its_numbers(comparison, tmp_path):
     assert content["second"]["ece"] == pytest.approx(10, abs=1e-4)
     assert content["per_class"] == comparison.per_class()
     assert content["difference"]["points"] == pytest.approx(5)
+    numbers = comparison.tables()[0]
+    assert [row[0] for row in numbers.rows][:3] == ["top-1", "mean class", "ECE"]  # top-5 of three classes is no news
+    assert content["first"]["top5"] == 100
 
 
 def test_long_lists_of_confusions_are_cut_in_the_middle(tmp_path):
@@ -98,7 +101,8 @@ def test_long_lists_of_confusions_are_cut_in_the_middle(tmp_path):
     other = ScoredRun.open(write_scored_run(tmp_path / "other", sure(shifted, of=40), labels, classes))
     comparison = Comparison.of(one, other, np.random.default_rng(0))
     assert len(comparison.confusions()) == 40
-    assert [len(table.rows) for table in comparison.tables()] == [7 - 1, 40, 20]
+    assert [len(table.rows) for table in comparison.tables()] == [6, 40, 20]
+    assert comparison.tables()[0].rows[1][0] == "top-5"
 
 
 def test_the_command(paths, tmp_path, capsys):

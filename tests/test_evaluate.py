@@ -22,7 +22,14 @@ def test_metrics_by_hand():
 
 def test_top5_looks_at_five():
     probabilities = torch.arange(8.0).flip(0).repeat(2, 1) / 28
-    assert measure(probabilities, torch.tensor([4, 5])).top5 == 50
+    metrics = measure(probabilities, torch.tensor([4, 5]))
+    assert metrics.top5 == 50
+    assert metrics.shown == {"top-1": 0, "top-5": 50, "mean class": 0}
+
+
+@pytest.mark.parametrize(("classes", "names"), [(5, ["top-1", "mean class"]), (6, ["top-1", "top-5", "mean class"])])
+def test_of_five_classes_no_top5_is_shown(classes, names):
+    assert list(measure(torch.eye(classes), torch.arange(classes)).shown) == names
 
 
 def test_the_dictionary_is_plain():

@@ -184,6 +184,7 @@ def test_the_command(two, tmp_path, capsys):
     rows = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
     assert "1,500" in rows["fusion"] and "75.00" in rows["fusion"]
     assert "50.00" in rows["a"] and "50.00" in rows["b"]
+    assert "mean class" in rows["run"] and "top-5" not in rows["run"]  # of three classes
     command = json.loads((out / "result.json").read_text())["command"]
     assert command == f"last fuse {two[0]} {two[1]} --weights 3.0000001 3.0000001 --mean-of probabilities --out {out}"
 

@@ -335,14 +335,14 @@ def _named(config: Config, way: str, settings: Settings) -> dict[str, Any]:
 
 def _print_evaluation(run: Run, evaluation: "Evaluation", results: Path | None) -> None:
     result = evaluation.result
-    columns = ("model", "parameters", "test part", "clips", "top-1", "top-5", "mean class")
+    columns = ("model", "parameters", "test part", "clips", *evaluation.metrics.shown)
     table = plain_table(*columns, words=("model", "test part"))
     table.add_row(
         result["model"],
         f"{result['parameters']:,}",
         f"{result['dataset']}/{result['protocol']}",
         str(result["test_clips"]),
-        *(f"{result[key]:.2f}" for key in ("top1", "top5", "mean_class_accuracy")),
+        *(f"{score:.2f}" for score in evaluation.metrics.shown.values()),
     )
     reporter.answer(table)
     if copies := result["test_clips_copied_from_training"]:

@@ -102,11 +102,8 @@ class Comparison:
     def tables(self) -> list[Table]:
         """Numbers of both, classes, and confusions; all in percent but the counts."""
         names = names_of((self.first, self.second))
-        numbers = {"top-1": "top1", "top-5": "top5", "mean class": "mean_class_accuracy", "ECE": "ece"}
-        rows: list[list[Cell]] = []
-        for label, key in numbers.items():
-            one, other = (getattr(run.metrics, key) for run in (self.first, self.second))
-            rows.append([label, one, other, other - one])
+        ours, theirs = (run.metrics.shown | {"ECE": run.metrics.ece} for run in (self.first, self.second))
+        rows: list[list[Cell]] = [[name, ours[name], theirs[name], theirs[name] - ours[name]] for name in ours]
         one, other = self.first.result["parameters"], self.second.result["parameters"]
         rows.append(["parameters", one, other, other - one])
         one, other = self.only_first, self.only_second

@@ -129,6 +129,12 @@ class Metrics:
     calibration: Calibration
 
     @property
+    def shown(self) -> dict[str, float]:
+        """Top-1, top-5 and mean class accuracy by their names in tables; no top-5 where five classes are all."""
+        scores = {"top-1": self.top1, "top-5": self.top5, "mean class": self.mean_class_accuracy}
+        return {name: score for name, score in scores.items() if name != "top-5" or len(self.confusion) > 5}
+
+    @property
     def ece(self) -> float:
         """Expected calibration error, in points."""
         return self.calibration.expected_error

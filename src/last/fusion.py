@@ -115,7 +115,7 @@ class Fusion:
 
     def table(self) -> Table:
         """Each run's numbers and the fusion's, in percent."""
-        header = ("run", "network", "weight", "parameters", "top-1", "top-5", "mean class", "ECE")
+        header = ("run", "network", "weight", "parameters", *self.metrics.shown, "ECE")
         rows: list[list[Cell]] = [
             [name, run.description, f"{weight:g}", f"{run.result['parameters']:,}", *_numbers(run.metrics)]
             for name, run, weight in zip(names_of(self.runs), self.runs, self.weights, strict=True)
@@ -192,5 +192,5 @@ class Fusion:
         return out / "report.html"
 
 
-def _numbers(metrics: Metrics) -> tuple[float, float, float, float]:
-    return metrics.top1, metrics.top5, metrics.mean_class_accuracy, metrics.ece
+def _numbers(metrics: Metrics) -> list[float]:
+    return [*metrics.shown.values(), metrics.ece]

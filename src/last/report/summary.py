@@ -90,6 +90,8 @@ def _facts(metrics: Metrics, result: Mapping[str, Any]) -> dict[str, str]:
         "parameters": f"{result['parameters']:,}",
         "trained in": f"{result['seconds']:.0f} s" if "published" not in result else "by its authors",
     }
+    if "top-5" not in metrics.shown:
+        del facts["top-5"]
     keys = ("recipe", "epochs", "seed", "weights", "hardware", "torch", "date", "commit", "command")
     return facts | {key: str(result[key]) for key in keys}
 
