@@ -207,7 +207,7 @@ def test_bones_keep_their_length():
     hand = elbow + np.hstack([np.cos(3 * time), 0 * time, np.sin(3 * time)])
     clip = np.stack([hand, hip, elbow, hip + np.array([0, 0, 2])], axis=1)
     clip[10:20, 0] = np.nan
-    assert {frozenset(bone) for bone in bones([clip], range(4))} == {
+    assert {frozenset(bone) for bone in bones([clip], range(4), np.zeros(4))} == {
         frozenset({0, 2}),
         frozenset({1, 2}),
         frozenset({1, 3}),
@@ -216,9 +216,40 @@ def test_bones_keep_their_length():
     assert made.layout.joints[made.layout.root] in {"hip", "elbow"}
 
 
+def tree(*joints):
+    """The layout that is guessed of joints that stay where they are: a name and a place for each."""
+    names, places = zip(*joints, strict=True)
+    return own_layout("still", names, [np.array([places], dtype=float)]).layout
+
+
+def test_left_and_right_are_joined_by_the_trunk_alone():
+    """Hands without a partner, near each other; the knees too, nearer than to their hips."""
+    layout = tree(
+        *(("hip", (0, 0, 0)), ("left_glove", (-0.05, 1, 0)), ("right_hand", (0.05, 1, 0))),
+        *(("left_knee", (-0.1, -1, 0)), ("right_knee", (0.1, -1, 0))),
+    )
+    assert bones_of(layout, layout.joints) == {frozenset({"hip", joint}) for joint in layout.joints[1:]}
+    legs = tree(
+        *(("left_knee", (-0.2, 0, 0)), ("left_hip", (-0.1, 1, 0))),
+        *(("right_hip", (0.1, 1, 0)), ("right_knee", (0.2, 0, 0))),
+    )
+    assert bones_of(legs, "abcd") == {frozenset("ab"), frozenset("bc"), frozenset("cd")}
+
+
+def test_the_root_is_of_the_trunk_where_there_is_one():
+    assert tree(("head", (0, 2, 0)), ("left_hand", (0, 1, 0)), ("foot", (0, 0, 0))).root != 1
+    assert tree(("left_a", (0, 2, 0)), ("left_b", (0, 1, 0)), ("left_c", (0, 0, 0))).root == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "file"),
-    [("nw_ucla", "nw_ucla_all_sqe.zip"), ("msr_action3d", "msr_action3d_real3d.zip"), ("sbu", "sbu.zip")],
+    [
+        ("nw_ucla", "nw_ucla_all_sqe.zip"),
+        ("msr_action3d", "msr_action3d_real3d.zip"),
+        ("sbu", "sbu.zip"),
+        ("utd_mhad", "utd_mhad_skeleton.zip"),
+        ("penn_action", "penn_action_labels.zip"),
+    ],
 )
 def test_bones_of_real_bodies_are_found(shared_data, kind, file):
     found, _ = find_files([shared_data / file], FORMATS[kind])
