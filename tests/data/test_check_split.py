@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from checked_sets import messages, moving, write_clips
+import pytest
+from checked_sets import messages, moving, raw, write_clips
 
 from last.data.check import check
 from last.data.clip import Clip
@@ -52,5 +53,55 @@ def test_a_split_that_leaks_is_found(tmp_path):
         "test clips of 'names' have exactly the joints of a training clip": (1, "c13"),
         "classes are tested but never trained on under 'classes'": (1, "'class1'"),
         "classes are never tested under 'classes'": (1, "'class0'"),
+        "subjects that train under 'nobody' are those of no clip": (1, "9, where the clips have 1, 2"),
     }
     assert messages(tmp_path / "s", protocol="names").keys() == {m for m in found if "names" in m or "another" in m}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_what_a_description_says_wrongly_is_told_with_the_other_faults(tmp_path, stored):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "about: {format: csv, layout: ntu, classes: [class0, class1]}\nrecipe: few_clip\ndata: {protocol: xset}\n"
+        "protocols: {xsub: {train: {subject: [1, 8, 9]}, test: {camera: [7], name: [c19, c20]}}}"
+    )
+    clips = split_clips()
+    options = {"dataset": str(mine)} | ({} if stored else raw(tmp_path, *clips))
+    path = write_clips(tmp_path / "s", clips) if stored else tmp_path
+    found = {finding.message: (finding.severity, finding.count, finding.example) for finding in check(path, **options)}
+    assert "no training configuration 'few_clip'" in found.pop("settings of the description are wrong")[2]
+    severity, _, example = found.pop("a protocol cannot be followed")
+    assert (severity, example.partition(";")[0]) == ("error", "data set 'mine' has no protocol 'xset'")
+    there = ", ".join(clip.name for clip in clips)
+    assert found == {
+        "subjects that train under 'xsub' are those of no clip": ("warning", 2, "8, where the clips have 1, 2"),
+        "cameras that test under 'xsub' are those of no clip": ("error", 1, "7, where the clips have 1, 2"),
+        "names that test under 'xsub' are those of no clip": ("warning", 1, f"c20, where the clips have {there}"),
+    }
+
+
+def test_a_description_that_is_right_is_sound(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "about: {format: csv, layout: ntu, classes: [class0, class1]}\nrecipe: few_clips\n"
+        "protocols: {xsub: {train: {subject: [1]}}}"
+    )
+    assert check(tmp_path, **raw(tmp_path, *split_clips()), dataset=str(mine)) == []
+    mine.write_text("about: {format: csv, layout: ntu, classes: [class0, class1]}\ndata: {protocol: given}")
+    listed = [replace(clip, parts=("given/train" if i < 10 else "given/test",)) for i, clip in enumerate(split_clips())]
+    assert check(tmp_path, **raw(tmp_path, *listed), dataset=str(mine)) == []
+    unlisted = messages(tmp_path, **raw(tmp_path, *split_clips()), dataset=str(mine))
+    advice = "give it one under 'protocols' in its configuration"
+    assert unlisted == {"a protocol cannot be followed": (1, f"data set 'mine' has no protocol 'given'; {advice}")}
+
+
+def test_a_section_that_is_none_is_told(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "about: {format: csv, layout: ntu, classes: [class0]}\ndata: 3\nprotocols: {xsub: {train: {label: [0]}}}"
+    )
+    found = messages(tmp_path, **raw(tmp_path, *split_clips()), dataset=str(mine))
+    assert found["settings of the description are wrong"] == (
+        1,
+        f"section 'data' in {mine} holds 3, expected keys with values",
+    )

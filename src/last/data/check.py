@@ -1,19 +1,23 @@
 """Every fault of a store or of raw files at once, in words: what ``last data check`` prints."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from last.config import load_config
 from last.data.check_clips import Poses, faults_of
-from last.data.check_split import check_classes, check_split, check_subjects
+from last.data.check_split import UNFOLLOWED, check_classes, check_rules, check_split, check_subjects
 from last.data.clip import UNKNOWN, Clip, FormatError
 from last.data.datasets import Dataset, load_dataset
 from last.data.findings import Finding, Findings
 from last.data.formats import FORMATS, Format, NoSkeletonError, Source, find_clips
 from last.data.formats.columns import UndescribedError, how_to_describe
 from last.data.info import packaged_dataset, protocols_for
-from last.data.store import ClipStore, StoreError
+from last.data.protocols import no_protocol, require_rules
+from last.data.store import IDS, ClipStore, StoreError
 from last.setting_values import ConfigError
 from last.skeleton import Layout, load_layout
 
@@ -31,7 +35,7 @@ def check(
     dataset: str | None = None,
     protocol: str | None = None,
 ) -> list[Finding]:
-    """Look for every known fault in a store, a raw file, a folder or a zip.
+    """Look for every known fault in a store, a raw file, a folder or a zip, and in the description of its data set.
 
     Args:
         path: what to look into.
@@ -51,12 +55,22 @@ def check(
     path = Path(path)
     findings = Findings()
     known = load_dataset(dataset) if dataset else None
+    if dataset:
+        _check_settings(dataset, findings)
     if (path / "meta.json").is_file():
         _check_store(path, known, protocol, findings, progress)
     else:
         formats = list(formats or ([known.format] if known else FORMATS.values()))
         _check_raw(path, formats, layout, known, findings, progress)
     return findings.listed()
+
+
+def _check_settings(dataset: str, findings: Findings) -> None:
+    """Find a recipe or another setting of the description with which no training could begin."""
+    try:
+        load_config(dataset=dataset)
+    except ConfigError as error:
+        findings.add("error", "settings of the description are wrong", str(error))
 
 
 class _Pass:
@@ -67,6 +81,8 @@ class _Pass:
         self._poses: dict[str, Poses] = {}
         self._first: dict[bytes, tuple[str, int]] = {}
         self._ids: list[tuple[int, int]] = []
+        self.known: dict[str, set[int | str]] = {key: set() for key in (*IDS, "name")}
+        self.lists: set[str] = set()  # protocols that came with the clips
 
     def look_at(self, clip: Clip, layout: Layout) -> None:
         poses = self._poses.setdefault(layout.name, Poses(layout))
@@ -74,6 +90,9 @@ class _Pass:
             for fault in faults_of(clip, layout, self._stored):
                 self._findings.add(*fault, clip.name)
         self._ids.append((clip.label, clip.subject))
+        for key, values in self.known.items():
+            values.add(getattr(clip, key))
+        self.lists |= {part.rpartition("/")[0] for part in clip.parts}
         name, label = self._first.setdefault(clip.digest(), (clip.name, clip.label))
         if name != clip.name:
             example = f"{clip.name} and {name}"
@@ -82,13 +101,15 @@ class _Pass:
             else:
                 self._findings.add("error", "clips have the same joints as one of another class", example)
 
-    def finish(self, classes: tuple[str, ...]) -> None:
+    def finish(self, classes: tuple[str, ...], rules: Mapping[str, Any]) -> None:
         for poses in self._poses.values():
             poses.report(self._findings)
         labels, subjects = np.array(self._ids, dtype=int).reshape(-1, 2).T
         if classes:
             check_classes(labels[(labels >= 0) & (labels < len(classes))], classes, self._findings)
         check_subjects(labels, subjects, self._findings)
+        if self._ids:
+            check_rules(rules, self.known, self._findings)
 
 
 def _check_store(
@@ -113,10 +134,21 @@ def _check_store(
             findings.add("warning", message, clip.name)
         if progress:
             progress(done, len(store))
-    walk.finish(store.classes)
     dataset = known.name if known else packaged_dataset(store)
-    for name in [protocol] if protocol else protocols_for(store, dataset):
+    asked = [protocol] if protocol else [*protocols_for(store, dataset), *([known.protocol] if known else [])]
+    walk.finish(store.classes, {name: rule for name, rule in _rules(store, known).items() if protocol in (None, name)})
+    for name in dict.fromkeys(asked):
         check_split(store, name, dataset, findings)
+
+
+def _rules(store: ClipStore, known: Dataset | None) -> Mapping[str, Any]:
+    """The protocols of a person's own: those of the description, or of the store where there is none."""
+    if known:
+        return known.rules
+    with suppress(ConfigError):  # which following them tells
+        require_rules(store.meta["protocols"], "the store's meta.json")
+        return store.meta["protocols"]
+    return {}
 
 
 def _check_raw(
@@ -152,7 +184,11 @@ def _check_raw(
                 findings.add("error", "clips have a layout that is not known; give one", f"{clip.name}: {error}")
         if progress:
             progress(done, len(listed))
-    walk.finish(classes)
+    walk.finish(classes, known.rules if known else {})
+    if known and walk.known["name"]:
+        protocols = {*known.protocols, *walk.lists}
+        if known.protocol not in protocols:
+            findings.add("error", UNFOLLOWED, no_protocol(known.protocol, known.name, protocols))
 
 
 def _tell_unreadable(error: FormatError, file: str, path: Path, findings: Findings) -> None:

@@ -1,5 +1,8 @@
 """What can be wrong with the labels and subjects of a set, and with the way a protocol splits it."""
 
+from collections.abc import Mapping, Set
+from typing import Any
+
 import numpy as np
 
 from last.data.clip import UNKNOWN
@@ -9,6 +12,8 @@ from last.data.store import ClipStore
 
 FEWEST = 2  # clips of a class: one to train on, one to test
 FEW = 10  # clips of a class: fewer are hardly learned
+MOST_SHOWN = 20  # subjects, or whatever else a protocol names, that the clips have
+UNFOLLOWED = "a protocol cannot be followed"
 
 
 def check_classes(labels: np.ndarray, classes: tuple[str, ...], findings: Findings) -> None:
@@ -45,6 +50,26 @@ def check_subjects(labels: np.ndarray, subjects: np.ndarray, findings: Findings)
             findings.add("warning", "subjects have clips of one class only, which they may give away", example)
 
 
+def check_rules(rules: Mapping[str, Any], known: Mapping[str, Set[Any]], findings: Findings) -> None:
+    """Find what a person's own protocols name and no clip has, such as subjects who are not in the recordings.
+
+    Args:
+        rules: as :func:`last.data.protocols.require_rules` has them.
+        known: the values that the clips have, of each id and of ``name``.
+        findings: to add to.
+    """
+    for protocol, rule in rules.items():
+        for part, choice in rule.items():
+            for key, values in choice.items():
+                absent = [value for value in values if value not in known[key]]
+                if absent:
+                    there = [str(value) for value in sorted(known[key] - {UNKNOWN})]
+                    shown = ", ".join([*there[:MOST_SHOWN], *(["..."] if len(there) > MOST_SHOWN else [])])
+                    message = f"{key}s that {part} under '{protocol}' are those of no clip"
+                    example = f"{absent[0]}, where the clips have {shown or 'none'}"
+                    findings.add("warning" if len(absent) < len(values) else "error", message, example, len(absent))
+
+
 def check_split(store: ClipStore, protocol: str, dataset: str, findings: Findings) -> None:
     """Find clips' copies and subjects on both sides of a protocol's split, and classes on one side only.
 
@@ -59,7 +84,7 @@ def check_split(store: ClipStore, protocol: str, dataset: str, findings: Finding
     try:
         train, test = split(store, protocol, dataset)
     except ProtocolError as error:
-        findings.add("error", "a protocol cannot be followed", str(error))
+        findings.add("error", UNFOLLOWED, str(error))
         return
     copies = test[copied_from_training(store, train, test)]
     if len(copies):

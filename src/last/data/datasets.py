@@ -15,7 +15,7 @@ from last.data.protocols import protocols_of, require_rules
 from last.data.store import ClipStore
 from last.data.store_writer import JointDtype
 from last.setting_values import ConfigError
-from last.settings import Config
+from last.settings import Config, DataConfig
 from last.skeleton import Layout, load_layout
 
 _log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Dataset:
         format: of its raw files, bound to its layout, classes and columns.
         layout: of its joints.
         classes: names, by label.
+        protocol: the one that its configuration chooses.
         rules: of its own protocols, in the form of its configuration; packaged sets have theirs in the code.
         obtain: where a person gets the raw files.
         expected: how many files are left out of the whole set, by reason, as others have found.
@@ -46,6 +47,7 @@ class Dataset:
     format: Format
     layout: Layout
     classes: tuple[str, ...]
+    protocol: str
     rules: Mapping[str, Any]
     obtain: str
     expected: Mapping[str, int]
@@ -79,12 +81,15 @@ def load_dataset(name: str) -> Dataset:
     require_rules(rules, str(path))
     layout, classes = _layout(str(about["layout"]), path), _classes(about["classes"], path)
     columns = about.get("columns") or {}
+    # A section that is none is told by load_config, with the other settings.
+    settings = content["data"] if isinstance(content.get("data"), dict) else {}
     return Dataset(
-        name=(content.get("data") or {}).get("name", path.stem),
+        name=settings.get("name", path.stem),
         title=about.get("title", path.stem),
         format=FORMATS[about["format"]].with_reading(Reading(layout, classes, columns)),
         layout=layout,
         classes=classes,
+        protocol=str(settings.get("protocol", DataConfig.protocol)),
         rules=rules,
         obtain=about.get("obtain", f"They are your own; {path} describes them.").strip(),
         expected=about.get("expected") or {},

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -197,9 +197,13 @@ def find_protocol(store: ClipStore, protocol: str, dataset: str) -> Protocol:
     lists = {part.rpartition("/")[0] for part in store.meta["parts"]}
     if protocol in lists:
         return _given(protocol)
-    known = sorted({*protocols_of(dataset), *own, *lists})
-    advice = f"it has {', '.join(known)}" if known else "give it one under 'protocols' in its configuration"
-    raise ProtocolError(f"data set '{dataset}' has no protocol '{protocol}'; {advice}")
+    raise ProtocolError(no_protocol(protocol, dataset, {*protocols_of(dataset), *own, *lists}))
+
+
+def no_protocol(protocol: str, dataset: str, known: Collection[str]) -> str:
+    """That a data set has no such protocol, and which ones it has."""
+    advice = f"it has {', '.join(sorted(known))}" if known else "give it one under 'protocols' in its configuration"
+    return f"data set '{dataset}' has no protocol '{protocol}'; {advice}"
 
 
 def held_parts(protocol: str, parts: int) -> list[str]:
