@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
+import last
 from last.data.formats import list_clips
 from last.data.store import ClipStore
+from last.data.store_writer import StoreWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--set", "data.frames=8", "--set", "training.warmup_epochs=1"]
@@ -36,6 +40,34 @@ def test_data_list_tells_what_is_prepared(call, ucla_like):
     flat = " ".join(out.split())
     assert "60 clips in data/nw_ucla" in flat
     assert "xsub, xset" in flat
+    assert "--data " not in flat
+
+
+def test_data_list_tells_of_stores_that_are_no_packaged_set(call, ucla_like, stick, clips):
+    with StoreWriter("data/mine", stick, ("a", "b"), protocols={"people": {"train": {"subject": [1]}}}) as writer:
+        for clip in clips:
+            writer.append(clip)
+    ucla_like.path.rename("data/views")
+    Path("data/torn").mkdir()
+    Path("data/torn/meta.json").write_text("{")
+    code, out, _ = call("data", "list")
+    lines = out[out.index("mine: ") :].splitlines()
+    assert code == 0
+    assert lines[0] == "mine: your own; train with --dataset FILE.yaml --data data/mine"
+    assert lines[1] == "  2 classes; protocols people; 16 clips in data/mine"
+    assert lines[2].startswith("torn: data/torn/meta.json is not JSON")
+    assert lines[3] == "views: clips of nw_ucla; train with --dataset nw_ucla --data data/views"
+    assert lines[4] == "  10 classes; protocols xview; 60 clips in data/views"
+
+
+def test_weights_of_others_that_were_trained_on_a_set_of_ones_own_become_a_run(call, stick):
+    Path("mine_layout.yaml").write_text(yaml.safe_dump(stick.to_dict(), sort_keys=False))
+    Path("mine.yaml").write_text("about: {format: csv, layout: mine_layout.yaml, classes: [a, b]}\ndata: {name: mine}")
+    torch.save(last.create_model("efficientgcn_b0", num_classes=2, layout=stick).state_dict(), "theirs.pt")
+    words = ("theirs.pt", "--model", "efficientgcn_b0", "--recipe", "efficientgcn")
+    code, _, err = call("import", *words, "--dataset", "mine.yaml", "--run", "theirs")
+    assert code == 0, err
+    assert last.Recognizer("runs/theirs").layout == stick
 
 
 def test_prepare_check_and_show_real_files(call, shared_data, tmp_path):

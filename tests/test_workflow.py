@@ -93,7 +93,7 @@ def test_published_weights_become_a_run_that_is_no_result_of_ours(config, tmp_pa
     dataset = load_dataset("nw_ucla")
     network = build_model(config, len(dataset.classes), dataset.layout)
     torch.save({"model": network.state_dict()}, tmp_path / "theirs.pth.tar")
-    run = adopt(config, tmp_path / "theirs.pth.tar", "theirs", "last import")
+    run = adopt(config, dataset, tmp_path / "theirs.pth.tar", "theirs", "last import")
     evaluation = evaluate(run, CPU, QUIET)
     assert evaluation.result["kind"] == "published"
     assert evaluation.result["published"]["file"] == "theirs.pth.tar"
@@ -104,9 +104,9 @@ def test_published_weights_become_a_run_that_is_no_result_of_ours(config, tmp_pa
         resume(run.path, {}, CPU, "last train --resume")
     assert "resumed" not in run.provenance()
     with pytest.raises(RunError, match="holds a run already"):
-        adopt(config, tmp_path / "theirs.pth.tar", "theirs", "last import")
+        adopt(config, dataset, tmp_path / "theirs.pth.tar", "theirs", "last import")
     with pytest.raises(PublishedError, match="classes"):
-        adopt(with_overrides(config, {"data.name": "sbu"}), tmp_path / "theirs.pth.tar", "other", "last import")
+        adopt(config, load_dataset("sbu"), tmp_path / "theirs.pth.tar", "other", "last import")
     assert not (run.path.parent / "other").exists()
 
 

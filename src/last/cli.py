@@ -54,7 +54,7 @@ class Settings:
     """Which network, data, recipe and machine."""
 
     model: Annotated[str | None, _help("Network, by name or alias; see 'last models'.")] = None
-    dataset: Annotated[str | None, _help("Data set; see 'last data list'.")] = None
+    dataset: Annotated[str | None, _help("Data set; see 'last data list', or the path of your own YAML.")] = None
     protocol: Annotated[str | None, _help("How the data set is split into train and test.")] = None
     data: Annotated[str | None, _help("Folder of the prepared clips.")] = None
     recipe: Annotated[str | None, _help("Recipe of the training; where not given, the data set's own.")] = None
@@ -218,8 +218,11 @@ def import_published(weights: Path, /, *, settings: Settings = Settings(), run: 
         run: name of the run's folder under the environment's runs_root, or a path.
     """
     from last import workflow
+    from last.data.datasets import load_dataset
 
-    adopted = workflow.adopt(settings.config(), weights, run, _command)
+    config = settings.config()
+    dataset = load_dataset(settings.names().get("data.name", config.data.name))
+    adopted = workflow.adopt(config, dataset, weights, run, _command)
     reporter.answer(f"{adopted.path}; score it with: last evaluate {adopted.path}")
 
 

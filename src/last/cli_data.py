@@ -55,12 +55,13 @@ def assignments(items: Sequence[str]) -> dict[str, str]:
 
 @data.command(name="list")
 def list_data(*, env: str | None = None) -> None:
-    """List the data sets, their protocols, and whether they are prepared here.
+    """List the data sets, their protocols, and whether they are prepared here; then what else is, such as your own.
 
     Args:
         env: machine: local, kaggle or gcp; detected where not given.
     """
     from last.data.datasets import list_datasets
+    from last.data.info import other_stores, packaged_dataset, protocols_for
     from last.data.store import ClipStore, StoreError
 
     for dataset in list_datasets():
@@ -71,6 +72,17 @@ def list_data(*, env: str | None = None) -> None:
             state = str(error) if path.exists() else f"not prepared, {path} does not exist"
         reporter.answer(f"{dataset.name}: {dataset.title}")
         reporter.answer(f"  {len(dataset.classes)} classes; protocols {', '.join(dataset.protocols)}; {state}")
+    for path in other_stores(Path(load_config(environment=env).environment.data_root).expanduser()):
+        try:
+            store = ClipStore.open(path)
+        except StoreError as error:
+            reporter.answer(f"{path.name}: {error}")
+            continue
+        dataset = packaged_dataset(store)
+        whose = f"clips of {dataset}" if dataset else "your own"
+        protocols = ", ".join(protocols_for(store, dataset)) or "none"
+        reporter.answer(f"{path.name}: {whose}; train with --dataset {dataset or 'FILE.yaml'} --data {path}")
+        reporter.answer(f"  {len(store.classes)} classes; protocols {protocols}; {len(store):,} clips in {path}")
 
 
 @data.command

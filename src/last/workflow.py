@@ -15,7 +15,7 @@ from torch import nn
 from last import provenance
 from last.data.augment import Augmentation
 from last.data.batches import Pipeline
-from last.data.datasets import load_dataset, open_store
+from last.data.datasets import Dataset, open_store
 from last.data.feed import Feed, choose_feed
 from last.data.protocols import split, validation_split
 from last.evaluate import BATCH, fingerprint_of, measure, predict
@@ -65,11 +65,12 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
     return Run.create(_folder(config, name), config, provenance.record(command, device) | trained)
 
 
-def adopt(config: Config, weights: Path, name: str | None, command: str) -> Run:
+def adopt(config: Config, dataset: Dataset, weights: Path, name: str | None, command: str) -> Run:
     """Make a run of the weights that the authors of a network published, ready to be evaluated.
 
     Args:
-        config: the network, the data set whose classes and layout it was trained on, and how clips become its input.
+        config: the network, and how clips become its input.
+        dataset: whose classes and layout it was trained on.
         weights: the authors' file.
         name: as for :func:`begin`.
         command: the command line, for the record.
@@ -79,7 +80,6 @@ def adopt(config: Config, weights: Path, name: str | None, command: str) -> Run:
         PublishedError, ConfigError, ValueError: the weights do not fit the settings; no folder is made.
         WriteError: it cannot be written.
     """
-    dataset = load_dataset(config.data.name)
     Pipeline.from_config(config.data, config.model, dataset.layout)
     model = build_model(config, len(dataset.classes), dataset.layout)
     load_published(model, weights)

@@ -1,9 +1,11 @@
 """What a store is and where it comes from: what ``last data info`` prints."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from last.config import available
 from last.data.clip import UNKNOWN
 from last.data.datasets import list_datasets
 from last.data.protocols import ProtocolError, protocols_of, split
@@ -47,6 +49,12 @@ def packaged_dataset(store: ClipStore) -> str:
     """Name of the packaged data set of this layout and these classes; empty where there is none."""
     alike = (known for known in list_datasets() if known.layout == store.layout and known.classes == store.classes)
     return next((known.name for known in alike), "")
+
+
+def other_stores(data_root: Path) -> list[Path]:
+    """The stores in a folder that have no name of a packaged data set, by name."""
+    folders = (file.parent for file in data_root.glob("[!.]*/meta.json"))
+    return sorted(folder for folder in folders if folder.name not in available("data"))
 
 
 def protocols_for(store: ClipStore, dataset: str) -> list[str]:
