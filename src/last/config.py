@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from last.setting_values import ConfigError, convert, nearest
-from last.settings import SECTIONS, Config, check
+from last.settings import SECTIONS, Config, check, full_name
 
 _HERE = Path(__file__).resolve().parent
 # Inside a wheel the files lie in the package; in a checkout they lie at its root.
@@ -154,7 +154,8 @@ def load_config(
     """Merge the files of a model, a data set, a recipe and an environment, then the overrides.
 
     Args:
-        model: configuration of the network (``last_e_nano``) or a path.
+        model: configuration of the network (``last_e_nano``), its alias, or a path; ``model.name`` among the overrides
+            goes before a name, and changes the name alone in what a path says.
         dataset: configuration of the data set or a path; its ``recipe`` key names the recipe that suits it.
         recipe: configuration of the training; None takes the one that the data set's file names.
         environment: None detects it.
@@ -164,6 +165,10 @@ def load_config(
     Raises:
         ConfigError: an unknown file or key, or a value of the wrong type; names file, key and nearest valid key.
     """
+    given = dict(overrides or {})
+    chosen = full_name(str(given.get("model.name", model)))
+    if not is_file(model) and chosen in available("model"):
+        model = chosen  # a network comes with its own settings, whichever way it is named
     model_file, data_file = find("model", model), find("data", dataset)
     recipe_file = find("training", recipe or recipe_of("data", dataset) or "default")
     files = [model_file, data_file, recipe_file, find("environment", environment or detect_environment())]
@@ -178,12 +183,14 @@ def load_config(
             if section != _OF_LAST or path != recipe_file:
                 _merge(values, origins, section, keys, file)
                 continue
-            name = str((overrides or {}).get("model.name") or values["model"].get("name", Config().model.name))
+            name = full_name(str(given.get("model.name") or values["model"].get("name", Config().model.name)))
             if name.startswith("last_"):
                 _merge(values, origins, "model", keys, file)
             else:
                 _merge({"model": {}}, {}, "model", keys, file)  # for its errors
-    _override(values, origins, overrides or {}, source)
+    if values["model"].get("name") == chosen:
+        given.pop("model.name", None)  # its origin is the file, as where the network is named by itself
+    _override(values, origins, given, source)
     return _build(values, origins)
 
 
@@ -247,5 +254,6 @@ def _merge(values: dict[str, dict[str, Any]], origins: dict[str, str], section: 
                 f"unknown key '{section}.{key}' in {source}{nearest(str(key), hints)}; "
                 f"keys of {section}: {', '.join(hints)}"
             )
-        values[section][key] = convert(value, hints[key], f"{section}.{key}", source)
+        value = convert(value, hints[key], f"{section}.{key}", source)
+        values[section][key] = full_name(value) if (section, key) == ("model", "name") else value
         origins[f"{section}.{key}"] = source

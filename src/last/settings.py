@@ -12,6 +12,23 @@ StepMode = Literal["auto", "eager", "graph"]
 KernelMode = Literal["auto", "fused", "plain"]
 Structure = Literal["plain", "branched"]
 
+# Of networks, by which the original's commands call them.
+ALIASES = {
+    "nano_e": "last_e_nano",
+    "small_e": "last_e_small",
+    "base_e": "last_e_base",
+    "large_e": "last_e_large",
+    "small": "last_v2_small",
+    "base": "last_v2_base",
+    "large": "last_v2_large",
+}
+
+
+def full_name(name: str) -> str:
+    """The name of a network, which may be an alias and use hyphens, as it is registered if it is."""
+    plain = name.replace("-", "_")
+    return ALIASES.get(plain, plain)
+
 
 @dataclass(frozen=True)
 class ModelConfig:

@@ -69,6 +69,12 @@ def test_a_space_that_is_none_is_a_sentence(tmp_path, text):
         read_space(tmp_path / "space.yaml")
 
 
+def test_a_network_is_no_matter_of_a_trial(tmp_path):
+    (tmp_path / "space.yaml").write_text("size: [{training.mix: 0.5}, {model.name: ctrgcn, data.protocol: xsub}]")
+    with pytest.raises(ConfigError, match=r"axis 'size' in .*space\.yaml sets data\.protocol, model\.name, expected"):
+        read_space(tmp_path / "space.yaml")
+
+
 @pytest.fixture
 def plan(ucla_like, tmp_path, monkeypatch):
     monkeypatch.setattr("last.run_evaluation.write_report", lambda *_: None)

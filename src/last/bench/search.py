@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from last.run import RunError, read_record
 from last.setting_values import ConfigError
 from last.settings import Config
 
-# No matter of a recipe.
-_OF_THE_SET = {"data.name", "data.path", "data.protocol", "data.max_bodies", "training.recipe"}
+# What a recipe is for, and its name, which are no matter of a trial.
+_OUTSIDE = {"model.name", "data.name", "data.path", "data.protocol", "training.recipe"}
+_OF_THE_SET = _OUTSIDE | {"data.max_bodies"}
 
 Settings = Mapping[str, Any]  # section.key to value
 Space = Mapping[str, Sequence[Settings]]  # axis to its alternatives
@@ -96,6 +98,11 @@ def read_space(path: Path) -> dict[str, list[dict[str, Any]]]:
             raise ConfigError(
                 f"axis '{axis}' in {path} is {alternatives!r}, expected a list of alternatives, each with settings, as "
                 "in mixing: [{training.mix: 0.5}, {training.mix: 1.0}]"
+            )
+        if outside := sorted(_OUTSIDE.intersection(chain.from_iterable(alternatives))):
+            raise ConfigError(
+                f"axis '{axis}' in {path} sets {', '.join(outside)}, expected settings that a recipe makes; give what "
+                "it is for to 'last search' itself, as --model, --dataset and --protocol"
             )
     return space
 
