@@ -128,17 +128,6 @@ class Settings:
             self.overrides(),
         )
 
-    def require_as_described(self, config: Config) -> None:
-        """Refuse clips that were prepared before the person's own description of them was changed.
-
-        Raises:
-            ConfigError, DataMissingError, StoreError: see :func:`last.data.datasets.require_as_described`.
-        """
-        from last.data.datasets import require_as_described
-
-        if self.dataset is not None:
-            require_as_described(config, plain_name(self.dataset))
-
 
 Device = Annotated[str, _help("auto, cpu, cuda or cuda:N.")]
 
@@ -172,7 +161,6 @@ def train(
         begun = workflow.resume(resume, settings.of_a_run(), chosen, _command)
     else:
         config = settings.config()
-        settings.require_as_described(config)
         if start is not None:
             config = with_overrides(config, _named(config, "tuned", settings) | {"training.start": start})
         begun = workflow.begin(config, run, chosen, _command)
@@ -203,7 +191,6 @@ def distill(
     if settings.model is not None:
         raise ConfigError("--student names the network that is trained; leave out --model")
     chosen, config = choose_device(device), replace(settings, model=student).config()
-    settings.require_as_described(config)
     config = with_overrides(config, _named(config, "distilled", settings) | {"training.teachers": teacher})
     begun = workflow.begin(config, run, chosen, _command)
     _print_evaluation(begun, workflow.train(begun, False, chosen, reporter), results)

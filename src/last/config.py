@@ -191,7 +191,7 @@ def load_config(
     if values["model"].get("name") == chosen:
         given.pop("model.name", None)  # its origin is the file, as where the network is named by itself
     _override(values, origins, given, source)
-    return _build(values, origins)
+    return _build(values, origins, dataset if is_file(dataset) else None)
 
 
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
@@ -220,7 +220,7 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
     values = {name: dict(vars(part)) for name, part in config.sections().items()}
     origins = dict(config.origins)
     _override(values, origins, overrides, "command line")
-    return _build(values, origins)
+    return _build(values, origins, config.described_in)
 
 
 def _override(
@@ -231,11 +231,12 @@ def _override(
         _merge(values, origins, section, {key: value}, source)
 
 
-def _build(values: Mapping[str, dict[str, Any]], origins: dict[str, str]) -> Config:
+def _build(values: Mapping[str, dict[str, Any]], origins: dict[str, str], described_in: str | None = None) -> Config:
     for section, cls in SECTIONS.items():
         for f in dataclasses.fields(cls):
             origins.setdefault(f"{section}.{f.name}", "built-in default")
-    config = Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()}, origins=origins)
+    sections = {section: cls(**values[section]) for section, cls in SECTIONS.items()}
+    config = Config(**sections, origins=origins, described_in=described_in)
     check(config)
     return config
 
