@@ -149,7 +149,7 @@ def load_config(
     recipe: str | None = None,
     environment: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-    source: str = "command line",
+    sources: Mapping[str, str] | None = None,
 ) -> Config:
     """Merge the files of a model, a data set, a recipe and an environment, then the overrides.
 
@@ -160,7 +160,7 @@ def load_config(
         recipe: configuration of the training; None takes the one that the data set's file names.
         environment: None detects it.
         overrides: ``section.key`` to value, as given on the command line.
-        source: where the overrides were given, for errors and ``Config.origins``.
+        sources: where overrides were given that were not on the command line, for errors and ``Config.origins``.
 
     Raises:
         ConfigError: an unknown file or key, or a value of the wrong type; names file, key and nearest valid key.
@@ -190,7 +190,7 @@ def load_config(
                 _merge({"model": {}}, {}, "model", keys, file)  # for its errors
     if values["model"].get("name") == chosen:
         given.pop("model.name", None)  # its origin is the file, as where the network is named by itself
-    _override(values, origins, given, source)
+    _override(values, origins, given, sources or {})
     return _build(values, origins, dataset if is_file(dataset) else None)
 
 
@@ -219,16 +219,19 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
     """
     values = {name: dict(vars(part)) for name, part in config.sections().items()}
     origins = dict(config.origins)
-    _override(values, origins, overrides, "command line")
+    _override(values, origins, overrides, {})
     return _build(values, origins, config.described_in)
 
 
 def _override(
-    values: dict[str, dict[str, Any]], origins: dict[str, str], overrides: Mapping[str, Any], source: str
+    values: dict[str, dict[str, Any]],
+    origins: dict[str, str],
+    overrides: Mapping[str, Any],
+    sources: Mapping[str, str],
 ) -> None:
     for name, value in overrides.items():
         section, _, key = name.partition(".")
-        _merge(values, origins, section, {key: value}, source)
+        _merge(values, origins, section, {key: value}, sources.get(name, "command line"))
 
 
 def _build(values: Mapping[str, dict[str, Any]], origins: dict[str, str], described_in: str | None = None) -> Config:

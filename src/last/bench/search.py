@@ -156,6 +156,7 @@ class Plan:
         seeds: how many, from 0.
         overrides: settings of all trials, by section.key.
         environment: None detects it.
+        space: the file that the settings of trials are from, for errors.
     """
 
     dataset: str
@@ -166,24 +167,30 @@ class Plan:
     seeds: int = 1
     overrides: Settings = field(default_factory=dict)
     environment: str | None = None
+    space: str = "the search space"
 
-    def config(self, settings: Settings | None = None, source: str = "command line") -> Config:
+    def config(self, settings: Settings | None = None) -> Config:
         """The configuration of a trial, tested by the whole protocol.
 
         Args:
             settings: in which it differs from the recipe that the search begins with.
-            source: where they were given, for errors.
 
         Raises:
             ConfigError: a name, key or value is wrong.
         """
         given = {**self.overrides, **(settings or {}), "data.protocol": self.protocol}
-        return load_config(self.model, self.dataset, self.recipe, self.environment, given, source)
+        sources = dict.fromkeys(settings or {}, self.space)
+        return load_config(self.model, self.dataset, self.recipe, self.environment, given, sources)
 
     def cells(self, settings: Settings) -> list[grid.Cell]:
-        """The runs of a trial: each part held out, with each seed."""
+        """The runs of a trial: each part held out, with each seed.
+
+        Raises:
+            ConfigError: its settings do not go together.
+        """
+        recipe = self.config(settings).training.recipe
         mark = hashlib.sha256(json.dumps([self.overrides, settings], sort_keys=True).encode()).hexdigest()[:8]
-        given = {**self.overrides, **settings, "training.recipe": f"{self.config().training.recipe}_{mark}"}
+        given = {**self.overrides, **settings, "training.recipe": f"{recipe}_{mark}"}
         return [
             cell
             for protocol in held_parts(self.protocol, self.parts)
