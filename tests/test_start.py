@@ -218,6 +218,33 @@ def test_the_command_tunes_and_its_result_says_from_what(config, tmp_path, monke
     assert "leave out --run and --start" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command", [["train", "--start"], ["distill", "--student", "nano_e", "--teacher"]], ids=["tuned", "distilled"]
+)
+def test_a_run_that_rests_on_others_is_resumed_by_the_recipe_that_it_was_begun_with(
+    config, tmp_path, monkeypatch, capsys, command
+):
+    def stopped(*how):
+        raise Interrupted("as by Ctrl-C")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("last.workflow.train", stopped)
+    path = make_start(config, tmp_path / "s.safetensors")
+    common = ["--dataset", "nw_ucla", "--data", config.data.path, "--set", "data.frames=8", "--recipe"]
+    assert main([*command, path, "--run", "first", *common, "nw_ucla"]) == 1
+    resumed = ["train", "--resume", "runs/first", *common]
+    assert main([*resumed, "nw_ucla"]) == 1
+    assert "was asked for" not in capsys.readouterr().err
+    assert len(Run.open(tmp_path / "runs/first").provenance()["resumed"]) == 1
+    assert main([*resumed, "nw_ucla_long"]) == 1
+    assert "and nw_ucla_long was asked for" in capsys.readouterr().err
+    # A plain run whose recipe merely has such a name is another's.
+    plain = ["train", "--run", "plain", *common, "nw_ucla", "--set", "training.recipe=nw_ucla_tuned"]
+    assert main(plain) == 1 and "as by Ctrl-C" in capsys.readouterr().err
+    assert main(["train", "--resume", "runs/plain", "--recipe", "nw_ucla"]) == 1
+    assert "training.recipe nw_ucla_tuned, and nw_ucla was asked for" in capsys.readouterr().err
+
+
 @pytest.fixture
 def own(tmp_path, stick):
     """A store of a skeleton and classes of a person's own."""
