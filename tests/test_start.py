@@ -14,7 +14,7 @@ from last.data.protocols import split
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
 from last.evaluate import fingerprint_of
-from last.lineage import seen_tests
+from last.lineage import rests_on, seen_tests
 from last.progress import Interrupted, Reporter
 from last.recognizer import Recognizer, build_model, describe
 from last.run import Run, RunError
@@ -196,6 +196,31 @@ def test_a_network_of_the_same_protocol_that_tested_other_clips_is_refused(confi
     assert not (tmp_path / "runs").exists()
     (tmp_path / "trained" / "result.json").write_text(json.dumps(result | {"test_part": now}))
     begin(given, "run", CPU, "")
+
+
+@pytest.mark.parametrize("setting", ["training__start", "training__teachers"])
+def test_a_file_that_lies_apart_from_its_run_tells_of_its_test_clips(config, tmp_path, monkeypatch, setting):
+    def begin_from(weights, name, **changes):
+        begin(changed(config, **{setting: str(weights)}, **changes), name, CPU, "")
+
+    monkeypatch.setattr("last.workflow.evaluate", lambda *run, **how: None)
+    fewer = {"data__path": str(tmp_path / "fewer")}
+    with StoreWriter(tmp_path / "fewer", KINECT, CLASSES) as writer:
+        for camera in (2, 3):
+            writer.append(Clip(np.ones((6, 1, 20, 3), np.float32), f"c{camera}", "kinect20", 0, camera=camera))
+    first = begin(changed(config, training__epochs=1), "first", CPU, "")
+    train(first, False, CPU, QUIET)
+    alone = first.weights().rename(tmp_path / "alone.safetensors")
+    begin_from(alone, "same")
+    with pytest.raises(ConfigError, match=r"alone\.safetensors was trained on nw_ucla when xview tested other clips"):
+        begin_from(alone, "other", **fewer)
+    # Through a network of other clips, whose own test part is no matter here.
+    record = {"dataset": "nw_ucla", "protocol": "xview", "test_part": read_weights(alone)[1]["test_part"]}
+    described = describe(changed(config, data__name="mine"), CLASSES, KINECT, None, rests_on([record]), "of mine")
+    save_weights(tmp_path / "next.safetensors", build_model(config, len(CLASSES), KINECT), described)
+    begin_from(tmp_path / "next.safetensors", "next")
+    with pytest.raises(ConfigError, match="rests on a network that was trained on nw_ucla when xview tested other"):
+        begin_from(tmp_path / "next.safetensors", "other", **fewer)
 
 
 def test_the_command_tunes_and_its_result_says_from_what(config, tmp_path, monkeypatch, capsys):

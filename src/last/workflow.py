@@ -218,8 +218,9 @@ def train(
         )
     try:
         columns = store.meta["provenance"].get("columns")
-        made_by = run.provenance()
-        description = describe(config, store.classes, store.layout, columns, rests_on(_records(made_by)))
+        others = rests_on(_records(run.provenance()))
+        tested = fingerprint_of(store.clips["name"][test_part], store.clips["label"][test_part])
+        description = describe(config, store.classes, store.layout, columns, others, tested)
         _fit(run, trainer, pipeline, validation, description, reporter, stop)
     except Interrupted:
         raise Interrupted(
