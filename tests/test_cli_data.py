@@ -136,10 +136,18 @@ def test_class_folders_of_files_of_one_name_go_from_new_to_predict(call, tmp_pat
     described = Path("mine.yaml").read_text()
     assert "[squat, wave]" in described
     Path("mine.yaml").write_text(described.replace("[squat, wave]", "[wave, squat]"))
-    for command in (("train",), ("distill", "--student", "nano_e", "--teacher", "runs/first")):
-        code, _, err = call(*command, "--dataset", "mine.yaml", "--run", "second", "--epochs", "1", *TINY)
-        assert code == 2 and "mine.yaml has other classes now than" in " ".join(err.split())
+    Path("space.yaml").write_text("mixing: [{training.mix: 0.5}]")
+    for command in (
+        "train --run second --dataset",
+        "distill --student nano_e --teacher runs/first --run second --dataset",
+        "bench accuracy --jobs 1 --models nano_e --recipes ours --datasets",
+        "search space.yaml --jobs 1 --parts 2 --dataset",
+    ):
+        code, _, err = call(*command.split(), "mine.yaml", "--epochs", "1", *TINY)
+        assert code != 0 and "mine.yaml has other classes now than" in " ".join(err.split()), command
         assert "last data prepare mine.yaml --raw own" in " ".join(err.split())
+    assert [run.name for run in Path("runs").iterdir() if run.name != "bench"] == ["first"]
+    assert not list(Path("runs/bench").iterdir())
 
 
 def test_recordings_to_be_named_need_neither_labels_nor_known_people(call, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from last import config as module
 from last.config import available, detect_environment, from_dict, load_config, own_name, recipe_of, with_overrides
-from last.models import list_models
+from last.models import canonical_name, list_models
 from last.setting_values import ConfigError
 from last.settings import _RANGES, Config, check
 
@@ -64,6 +64,28 @@ def test_a_recipe_has_settings_for_last_alone_and_others_stay(tmp_path):
     for name in ("ctrgcn", "last_e_nano"):
         with pytest.raises(ConfigError, match=r"model\.streams in .*mine\.yaml is 7, expected a list"):
             load_config(name, "sbu", str(mine))
+
+
+@pytest.mark.parametrize("name", ["nano_e", "nano-e", "last_e_nano", "ctrgcn", "small"])
+def test_a_network_comes_with_its_settings_whichever_way_it_is_named(name, tmp_path):
+    by_setting = load_config("efficientgcn_b0", "sbu", "two_persons", overrides={"model.name": name})
+    by_itself = load_config(name, "sbu", "two_persons")
+    assert by_setting == by_itself and by_setting.origins == by_itself.origins
+    assert by_itself.model.name == canonical_name(name)
+    assert with_overrides(by_itself, {"model.name": name}) == by_itself
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"model: {{name: {name}, dropout: 0.1}}")
+    from_a_file = load_config(str(mine), "sbu", "two_persons").model
+    assert (from_a_file.name, from_a_file.dropout) == (by_itself.model.name, 0.1)
+    assert ("partner" in from_a_file.streams) == ("partner" in by_itself.model.streams)
+
+
+def test_a_name_on_the_command_line_goes_before_that_of_a_file(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("model: {name: small_e, dropout: 0.1}")
+    for files in ({"model": str(mine)}, {"recipe": str(mine)}):
+        model = load_config(**files, overrides={"model.name": "ctrgcn"}).model
+        assert (model.name, model.dropout) == ("ctrgcn", 0.1)
 
 
 def test_the_originals_recipe_stays_available():

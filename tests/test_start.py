@@ -14,7 +14,7 @@ from last.data.protocols import split
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
 from last.evaluate import fingerprint_of
-from last.lineage import seen_tests
+from last.lineage import rests_on, seen_tests
 from last.progress import Interrupted, Reporter
 from last.recognizer import Recognizer, build_model, describe
 from last.run import Run, RunError
@@ -198,6 +198,31 @@ def test_a_network_of_the_same_protocol_that_tested_other_clips_is_refused(confi
     begin(given, "run", CPU, "")
 
 
+@pytest.mark.parametrize("setting", ["training__start", "training__teachers"])
+def test_a_file_that_lies_apart_from_its_run_tells_of_its_test_clips(config, tmp_path, monkeypatch, setting):
+    def begin_from(weights, name, **changes):
+        begin(changed(config, **{setting: str(weights)}, **changes), name, CPU, "")
+
+    monkeypatch.setattr("last.workflow.evaluate", lambda *run, **how: None)
+    fewer = {"data__path": str(tmp_path / "fewer")}
+    with StoreWriter(tmp_path / "fewer", KINECT, CLASSES) as writer:
+        for camera in (2, 3):
+            writer.append(Clip(np.ones((6, 1, 20, 3), np.float32), f"c{camera}", "kinect20", 0, camera=camera))
+    first = begin(changed(config, training__epochs=1), "first", CPU, "")
+    train(first, False, CPU, QUIET)
+    alone = first.weights().rename(tmp_path / "alone.safetensors")
+    begin_from(alone, "same")
+    with pytest.raises(ConfigError, match=r"alone\.safetensors was trained on nw_ucla when xview tested other clips"):
+        begin_from(alone, "other", **fewer)
+    # Through a network of other clips, whose own test part is no matter here.
+    record = {"dataset": "nw_ucla", "protocol": "xview", "test_part": read_weights(alone)[1]["test_part"]}
+    described = describe(changed(config, data__name="mine"), CLASSES, KINECT, None, rests_on([record]), "of mine")
+    save_weights(tmp_path / "next.safetensors", build_model(config, len(CLASSES), KINECT), described)
+    begin_from(tmp_path / "next.safetensors", "next")
+    with pytest.raises(ConfigError, match="rests on a network that was trained on nw_ucla when xview tested other"):
+        begin_from(tmp_path / "next.safetensors", "other", **fewer)
+
+
 def test_the_command_tunes_and_its_result_says_from_what(config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trained").mkdir()
@@ -216,6 +241,33 @@ def test_the_command_tunes_and_its_result_says_from_what(config, tmp_path, monke
     )  # fmt: skip
     assert main([*command, "--resume", "runs/tuned"]) == 2
     assert "leave out --run and --start" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "--start"], ["distill", "--student", "nano_e", "--teacher"]], ids=["tuned", "distilled"]
+)
+def test_a_run_that_rests_on_others_is_resumed_by_the_recipe_that_it_was_begun_with(
+    config, tmp_path, monkeypatch, capsys, command
+):
+    def stopped(*how):
+        raise Interrupted("as by Ctrl-C")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("last.workflow.train", stopped)
+    path = make_start(config, tmp_path / "s.safetensors")
+    common = ["--dataset", "nw_ucla", "--data", config.data.path, "--set", "data.frames=8", "--recipe"]
+    assert main([*command, path, "--run", "first", *common, "nw_ucla"]) == 1
+    resumed = ["train", "--resume", "runs/first", *common]
+    assert main([*resumed, "nw_ucla"]) == 1
+    assert "was asked for" not in capsys.readouterr().err
+    assert len(Run.open(tmp_path / "runs/first").provenance()["resumed"]) == 1
+    assert main([*resumed, "nw_ucla_long"]) == 1
+    assert "and nw_ucla_long was asked for" in capsys.readouterr().err
+    # A plain run whose recipe merely has such a name is another's.
+    plain = ["train", "--run", "plain", *common, "nw_ucla", "--set", "training.recipe=nw_ucla_tuned"]
+    assert main(plain) == 1 and "as by Ctrl-C" in capsys.readouterr().err
+    assert main(["train", "--resume", "runs/plain", "--recipe", "nw_ucla"]) == 1
+    assert "training.recipe nw_ucla_tuned, and nw_ucla was asked for" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -105,13 +105,21 @@ class Settings:
             named["model.name"] = network_name(named["model.name"])
         return named
 
-    def of_a_run(self) -> dict[str, Any]:
-        """All that was given, by section.key, as the run that it made has it.
+    def of_a_run(self, config: Config) -> dict[str, Any]:
+        """All that was given, by section.key, as a run that was made so has it.
+
+        Args:
+            config: of the run. Where it rests on trained networks, its recipe's name may say so behind the one given.
 
         Raises:
             ConfigError: there is no such model or file, or ``--set`` without a value.
         """
-        return {key: own_name(key, name) for key, name in self.names().items()} | self.overrides()
+        given = {key: own_name(key, name) for key, name in self.names().items()}
+        ways = {"tuned": config.training.start, "distilled": config.training.teachers}
+        longer = [f"{given.get('training.recipe')}_{way}" for way, networks in ways.items() if networks]
+        if config.training.recipe in longer:
+            given["training.recipe"] = config.training.recipe
+        return given | self.overrides()
 
     def config(self) -> Config:
         """The merged configuration.
@@ -127,17 +135,6 @@ class Settings:
             names.get("environment.name"),
             self.overrides(),
         )
-
-    def require_as_described(self, config: Config) -> None:
-        """Refuse clips that were prepared before the person's own description of them was changed.
-
-        Raises:
-            ConfigError, DataMissingError, StoreError: see :func:`last.data.datasets.require_as_described`.
-        """
-        from last.data.datasets import require_as_described
-
-        if self.dataset is not None:
-            require_as_described(config, plain_name(self.dataset))
 
 
 Device = Annotated[str, _help("auto, cpu, cuda or cuda:N.")]
@@ -169,10 +166,9 @@ def train(
     if resume is not None:
         if run is not None or start is not None:
             raise ConfigError("--resume goes on in the run's own folder; leave out --run and --start")
-        begun = workflow.resume(resume, settings.of_a_run(), chosen, _command)
+        begun = workflow.resume(resume, settings.of_a_run(Run.open(resume).config), chosen, _command)
     else:
         config = settings.config()
-        settings.require_as_described(config)
         if start is not None:
             config = with_overrides(config, _named(config, "tuned", settings) | {"training.start": start})
         begun = workflow.begin(config, run, chosen, _command)
@@ -203,7 +199,6 @@ def distill(
     if settings.model is not None:
         raise ConfigError("--student names the network that is trained; leave out --model")
     chosen, config = choose_device(device), replace(settings, model=student).config()
-    settings.require_as_described(config)
     config = with_overrides(config, _named(config, "distilled", settings) | {"training.teachers": teacher})
     begun = workflow.begin(config, run, chosen, _command)
     _print_evaluation(begun, workflow.train(begun, False, chosen, reporter), results)

@@ -73,10 +73,14 @@ def search(
         seeds,
         given,
         making.env,
+        str(space),
     )
     config = plan.config()
     for alternative in (alternative for axis in axes.values() for alternative in axis):
-        plan.config(alternative, str(space))  # a slip in the last axis shows before the first training
+        try:  # a slip in the last axis shows before the first training
+            plan.config(alternative)
+        except ConfigError as error:
+            raise ConfigError(f"the trial {_in_words(alternative)} of {space} cannot be made: {error}") from error
     log = results / f"{result_name(config)}.search.json"
     require_own_log(log, plan)
     command = shlex.join(["last", *sys.argv[1:]])

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from last.setting_values import ConfigError, convert, nearest
-from last.settings import SECTIONS, Config, check
+from last.settings import SECTIONS, Config, check, full_name
 
 _HERE = Path(__file__).resolve().parent
 # Inside a wheel the files lie in the package; in a checkout they lie at its root.
@@ -149,21 +149,26 @@ def load_config(
     recipe: str | None = None,
     environment: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-    source: str = "command line",
+    sources: Mapping[str, str] | None = None,
 ) -> Config:
     """Merge the files of a model, a data set, a recipe and an environment, then the overrides.
 
     Args:
-        model: configuration of the network (``last_e_nano``) or a path.
+        model: configuration of the network (``last_e_nano``), its alias, or a path; ``model.name`` among the overrides
+            goes before a name, and changes the name alone in what a path says.
         dataset: configuration of the data set or a path; its ``recipe`` key names the recipe that suits it.
         recipe: configuration of the training; None takes the one that the data set's file names.
         environment: None detects it.
         overrides: ``section.key`` to value, as given on the command line.
-        source: where the overrides were given, for errors and ``Config.origins``.
+        sources: where overrides were given that were not on the command line, for errors and ``Config.origins``.
 
     Raises:
         ConfigError: an unknown file or key, or a value of the wrong type; names file, key and nearest valid key.
     """
+    given = dict(overrides or {})
+    chosen = full_name(str(given.get("model.name", model)))
+    if not is_file(model) and chosen in available("model"):
+        model = chosen  # a network comes with its own settings, whichever way it is named
     model_file, data_file = find("model", model), find("data", dataset)
     recipe_file = find("training", recipe or recipe_of("data", dataset) or "default")
     files = [model_file, data_file, recipe_file, find("environment", environment or detect_environment())]
@@ -178,13 +183,15 @@ def load_config(
             if section != _OF_LAST or path != recipe_file:
                 _merge(values, origins, section, keys, file)
                 continue
-            name = str((overrides or {}).get("model.name") or values["model"].get("name", Config().model.name))
+            name = full_name(str(given.get("model.name") or values["model"].get("name", Config().model.name)))
             if name.startswith("last_"):
                 _merge(values, origins, "model", keys, file)
             else:
                 _merge({"model": {}}, {}, "model", keys, file)  # for its errors
-    _override(values, origins, overrides or {}, source)
-    return _build(values, origins)
+    if values["model"].get("name") == chosen:
+        given.pop("model.name", None)  # its origin is the file, as where the network is named by itself
+    _override(values, origins, given, sources or {})
+    return _build(values, origins, dataset if is_file(dataset) else None)
 
 
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
@@ -212,23 +219,27 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
     """
     values = {name: dict(vars(part)) for name, part in config.sections().items()}
     origins = dict(config.origins)
-    _override(values, origins, overrides, "command line")
-    return _build(values, origins)
+    _override(values, origins, overrides, {})
+    return _build(values, origins, config.described_in)
 
 
 def _override(
-    values: dict[str, dict[str, Any]], origins: dict[str, str], overrides: Mapping[str, Any], source: str
+    values: dict[str, dict[str, Any]],
+    origins: dict[str, str],
+    overrides: Mapping[str, Any],
+    sources: Mapping[str, str],
 ) -> None:
     for name, value in overrides.items():
         section, _, key = name.partition(".")
-        _merge(values, origins, section, {key: value}, source)
+        _merge(values, origins, section, {key: value}, sources.get(name, "command line"))
 
 
-def _build(values: Mapping[str, dict[str, Any]], origins: dict[str, str]) -> Config:
+def _build(values: Mapping[str, dict[str, Any]], origins: dict[str, str], described_in: str | None = None) -> Config:
     for section, cls in SECTIONS.items():
         for f in dataclasses.fields(cls):
             origins.setdefault(f"{section}.{f.name}", "built-in default")
-    config = Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()}, origins=origins)
+    sections = {section: cls(**values[section]) for section, cls in SECTIONS.items()}
+    config = Config(**sections, origins=origins, described_in=described_in)
     check(config)
     return config
 
@@ -247,5 +258,6 @@ def _merge(values: dict[str, dict[str, Any]], origins: dict[str, str], section: 
                 f"unknown key '{section}.{key}' in {source}{nearest(str(key), hints)}; "
                 f"keys of {section}: {', '.join(hints)}"
             )
-        values[section][key] = convert(value, hints[key], f"{section}.{key}", source)
+        value = convert(value, hints[key], f"{section}.{key}", source)
+        values[section][key] = full_name(value) if (section, key) == ("model", "name") else value
         origins[f"{section}.{key}"] = source

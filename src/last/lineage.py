@@ -23,8 +23,8 @@ def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
 
     Returns:
         ``path``, ``sha256`` of the weights, ``model``, ``dataset``, ``protocol``, ``rests_on`` as
-        :func:`rests_on` gives it, where it rests on others, and ``top1`` and ``test_part``, the fingerprint of the
-        clips that it is of, where its run has a result.
+        :func:`rests_on` gives it, where it rests on others, ``test_part``, the fingerprint of the test clips of its
+        training, where the weights or a result beside them say it, and ``top1``, where there is such a result.
 
     Raises:
         RunError: the result beside the weights is damaged.
@@ -33,6 +33,8 @@ def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
     result = weights.with_name("result.json")
     scored = weights.name == "last.safetensors" and result.exists()  # the result is that of the last epoch
     found = read_record(result) if scored else {}
+    if recognizer.test_part:
+        found["test_part"] = recognizer.test_part
     return {
         "path": str(path),
         "sha256": _sha256(path),
@@ -44,17 +46,22 @@ def record_of(path: Path, recognizer: Recognizer) -> dict[str, Any]:
     }
 
 
-def rests_on(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Data set and protocol of each training that a network rests on, through all generations, each once.
+def rests_on(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Each training that a network rests on, through all generations, once.
 
     Args:
         records: of its start and its teachers, as :func:`record_of` gives them.
+
+    Returns:
+        Data set, protocol and, where it is known, fingerprint of the test clips.
     """
-    found: dict[tuple[str, str], None] = {}
-    for record in records:
-        for dataset, protocol in ((record["dataset"], record["protocol"]), *record.get("rests_on", ())):
-            found[dataset, protocol] = None
-    return list(found)
+    return list(dict.fromkeys(training for record in records for training in _trainings(record)))
+
+
+def _trainings(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The training of a network itself, then those that it rests on, as :func:`rests_on` gives them."""
+    own = [record[key] for key in ("dataset", "protocol", "test_part") if key in record]
+    return [tuple(training) for training in (own, *record.get("rests_on", ()))]
 
 
 def seen_tests(trained: Recognizer, config: Config) -> str | None:
@@ -67,7 +74,7 @@ def seen_tests(trained: Recognizer, config: Config) -> str | None:
     """
     own = (trained.config.data.name, trained.config.data.protocol)
     name, now = config.data.name, config.data.protocol
-    for dataset, protocol in (own, *trained.rests_on):
+    for dataset, protocol, *_ in (own, *trained.rests_on):
         if _GROWN.get(dataset, dataset) == _GROWN.get(name, name) and protocol != now:
             how = "was" if (dataset, protocol) == own else "rests on a network that was"
             return (
@@ -78,7 +85,7 @@ def seen_tests(trained: Recognizer, config: Config) -> str | None:
 
 
 def require_same_tests(records: Iterable[Mapping[str, Any]], config: Config, test_part: str) -> None:
-    """Refuse networks that were trained by the same protocol when it tested other clips.
+    """Refuse networks that were trained by the same protocol when it tested other clips, or rest on one that was.
 
     Args:
         records: of them, as :func:`record_of` gives them.
@@ -88,13 +95,15 @@ def require_same_tests(records: Iterable[Mapping[str, Any]], config: Config, tes
     Raises:
         ConfigError: those may have trained one of them.
     """
-    own = (config.data.name, config.data.protocol)
+    name, now = config.data.name, config.data.protocol
     for record in records:
-        if (record["dataset"], record["protocol"]) == own and record.get("test_part", test_part) != test_part:
-            raise ConfigError(
-                f"{record['path']} was trained on {own[0]} when {own[1]} tested other clips than it does now, so that "
-                "test clips may have trained it; train it anew on the clips as they are, or leave it out"
-            )
+        for generation, (dataset, protocol, *tested) in enumerate(_trainings(record)):
+            if (dataset, protocol) == (name, now) and tested not in ([], [test_part]):
+                how = "rests on a network that was" if generation else "was"
+                raise ConfigError(
+                    f"{record['path']} {how} trained on {name} when {now} tested other clips than it does now, so that "
+                    "test clips may have trained it; train it anew on the clips as they are, or leave it out"
+                )
 
 
 def in_words(record: Mapping[str, Any]) -> str:

@@ -60,7 +60,8 @@ def describe(
     classes: Sequence[str],
     layout: Layout,
     columns: Mapping[str, Any] | None = None,
-    rests_on: Sequence[tuple[str, str]] = (),
+    rests_on: Sequence[tuple[str, ...]] = (),
+    test_part: str | None = None,
 ) -> dict[str, Any]:
     """What a file of weights must say of itself to be used again.
 
@@ -69,7 +70,8 @@ def describe(
         classes: the names of its outputs.
         layout: the skeleton that it takes.
         columns: of the tables that it was trained on.
-        rests_on: data set and protocol of each training that it rests on; see :func:`last.lineage.rests_on`.
+        rests_on: of each training that it rests on, as :func:`last.lineage.rests_on` gives it.
+        test_part: fingerprint of the test clips of its training; None where it is not known.
     """
     sections = config.to_dict()
     return {
@@ -79,6 +81,7 @@ def describe(
         "classes": list(classes),
         "columns": dict(columns or {}),
         **({"rests_on": rests_on} if rests_on else {}),
+        **({"test_part": test_part} if test_part else {}),
     }
 
 
@@ -137,7 +140,9 @@ class Recognizer:
         reading: of the files that it was trained on.
         pipeline: from joints to its input.
         config: the settings of its network and clips; all others have their defaults.
-        rests_on: data set and protocol of each training behind it but its own, by its start or its teachers.
+        rests_on: each training behind it but its own, by its start or its teachers, as
+            :func:`last.lineage.rests_on` gives it.
+        test_part: fingerprint of the test clips of its own training; None where the file does not say it.
 
     Raises:
         CheckpointError: there are no weights, or they are damaged.
@@ -154,7 +159,8 @@ class Recognizer:
             sections = {"model": description["model"], "data": description["data"]}
         except KeyError as error:
             raise CheckpointError(f"{weights} does not say its {error}; it was not written by 'last train'") from error
-        self.rests_on = tuple((str(dataset), str(protocol)) for dataset, protocol in description.get("rests_on", ()))
+        self.rests_on = tuple(tuple(map(str, training)) for training in description.get("rests_on", ()))
+        self.test_part: str | None = description.get("test_part")
         self.config = config = from_dict(sections, str(weights))
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = build_model(config, len(self.classes), self.layout)

@@ -12,6 +12,23 @@ StepMode = Literal["auto", "eager", "graph"]
 KernelMode = Literal["auto", "fused", "plain"]
 Structure = Literal["plain", "branched"]
 
+# Of networks, by which the original's commands call them.
+ALIASES = {
+    "nano_e": "last_e_nano",
+    "small_e": "last_e_small",
+    "base_e": "last_e_base",
+    "large_e": "last_e_large",
+    "small": "last_v2_small",
+    "base": "last_v2_base",
+    "large": "last_v2_large",
+}
+
+
+def full_name(name: str) -> str:
+    """The name of a network, which may be an alias and use hyphens, as it is registered if it is."""
+    plain = name.replace("-", "_")
+    return ALIASES.get(plain, plain)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -110,13 +127,20 @@ class EnvironmentConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of a command. ``origins`` says of each ``section.key`` where its value came from."""
+    """All settings of a command.
+
+    Attributes:
+        origins: where the value of each ``section.key`` came from.
+        described_in: the person's own file that describes the data set, as it was given; None for a packaged one, and
+            for settings that were kept, such as a run's.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    described_in: str | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Sections and keys as plain values, ready for JSON or YAML."""

@@ -15,7 +15,7 @@ from torch import nn
 from last import provenance
 from last.data.augment import Augmentation
 from last.data.batches import Pipeline
-from last.data.datasets import Dataset, open_store
+from last.data.datasets import Dataset, open_store, require_as_described
 from last.data.feed import Feed, choose_feed
 from last.data.protocols import split, validation_split
 from last.evaluate import BATCH, fingerprint_of, measure, predict
@@ -38,7 +38,7 @@ from last.training.randomness import ALONE
 
 
 def begin(config: Config, name: str | None, device: torch.device, command: str) -> Run:
-    """Make the folder of a new run.
+    """Make the folder of a new run, whichever command trains it.
 
     Args:
         config: its settings.
@@ -52,6 +52,7 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
         DataMissingError, ValueError: the clips, settings, start or teachers cannot train; no folder is made.
     """
     store = open_store(config)
+    require_as_described(store, config.described_in)
     _, tests = split(store, config.data.protocol, config.data.name)
     Pipeline.from_config(config.data, config.model, store.layout)
     with torch.device("meta"):
@@ -217,8 +218,9 @@ def train(
         )
     try:
         columns = store.meta["provenance"].get("columns")
-        made_by = run.provenance()
-        description = describe(config, store.classes, store.layout, columns, rests_on(_records(made_by)))
+        others = rests_on(_records(run.provenance()))
+        tested = fingerprint_of(store.clips["name"][test_part], store.clips["label"][test_part])
+        description = describe(config, store.classes, store.layout, columns, others, tested)
         _fit(run, trainer, pipeline, validation, description, reporter, stop)
     except Interrupted:
         raise Interrupted(

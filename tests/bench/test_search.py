@@ -69,6 +69,12 @@ def test_a_space_that_is_none_is_a_sentence(tmp_path, text):
         read_space(tmp_path / "space.yaml")
 
 
+def test_a_network_is_no_matter_of_a_trial(tmp_path):
+    (tmp_path / "space.yaml").write_text("size: [{training.mix: 0.5}, {model.name: ctrgcn, data.protocol: xsub}]")
+    with pytest.raises(ConfigError, match=r"axis 'size' in .*space\.yaml sets data\.protocol, model\.name, expected"):
+        read_space(tmp_path / "space.yaml")
+
+
 @pytest.fixture
 def plan(ucla_like, tmp_path, monkeypatch):
     monkeypatch.setattr("last.run_evaluation.write_report", lambda *_: None)
@@ -94,8 +100,13 @@ def test_a_trial_is_scored_on_the_training_clips_alone(plan, ucla_like, tmp_path
 def test_settings_that_do_not_go_together_are_the_trials_fault(plan, monkeypatch):
     monkeypatch.setattr("last.bench.grid.run", lambda *_: pytest.fail("a run was made"))
     apart = {"training.crop": [1, 1], "data.sampling": "pad", "data.test_crops": 5}
+    plan = replace(plan, space="space.yaml")
     (found,) = score(plan, [apart], 1, 1, "cpu", "processes", Reporter(quiet=True))
-    assert "data.sampling in command line is pad" in found.fault and found.top1 == -1
+    assert "data.sampling in space.yaml is pad" in found.fault and found.top1 == -1
+    padded = {"data.sampling": "pad", "training.crop": "1,1"}  # of all trials, so it is not of the space
+    plan = replace(plan, overrides=plan.overrides | padded)
+    (found,) = score(plan, [{"data.test_crops": 5}], 1, 1, "cpu", "processes", Reporter(quiet=True))
+    assert "data.sampling in command line is pad" in found.fault
 
 
 def test_the_log_keeps_all_trials_and_the_recipe_gives_what_was_chosen(plan, tmp_path):
@@ -179,6 +190,10 @@ def test_the_command_keeps_a_log_that_no_other_search_overwrites(tmp_path, monke
     (tmp_path / "slip.yaml").write_text("mixing: [{training.mix: 0.5}, {training.mixx: 0.5}]")
     assert main(["search", "slip.yaml", *command[2:]]) == 2
     assert "unknown key 'training.mixx' in slip.yaml (did you mean 'mix'?)" in capsys.readouterr().err
+    (tmp_path / "clash.yaml").write_text("mixing: [{training.mix: 0.5}, {training.milestones: [9]}]")
+    assert main(["search", "clash.yaml", *command[2:]]) == 2
+    told = "the trial training.milestones=[9] of clash.yaml cannot be made: training.schedule in built-in default is"
+    assert told in capsys.readouterr().err
     assert main(["search", "slip.yaml", *command[2:], "--set", "training.ema2=1"]) == 2
     assert "unknown key 'training.ema2' in command line" in capsys.readouterr().err
     assert main([*command, "--write", "found"]) == 2

@@ -12,6 +12,7 @@ from checked_sets import NTU, messages, moving, raw, sound, write
 from last.data.check import check
 from last.data.clip import UNKNOWN, Clip, FormatError
 from last.data.findings import Finding
+from last.data.formats import FORMATS, Source
 from last.data.show import load_clip
 from last.data.store import ClipStore
 
@@ -145,11 +146,16 @@ def test_of_tables_that_nobody_described_the_whole_folder_is_to_be(tmp_path):
         (tmp_path / f"{i}.csv").write_text("a_x,a_y\n1,2\n")
     np.savez(tmp_path / "3.npz", joints=np.ones((2, 3, 3)))
     (finding,) = check(tmp_path)
-    assert (finding.count, finding.example) == (4, str(tmp_path / "0.csv"))
+    first = tmp_path / "0.csv"
+    assert (finding.count, finding.example) == (4, str(first))
     assert f"'last data new {tmp_path} --name NAME'" in finding.message
     (tmp_path / "3.npz").unlink()
-    with pytest.raises(FormatError, match=f"0.csv does not say .* 'last data new {tmp_path} --name NAME'"):
+    with pytest.raises(FormatError) as shown:
         load_clip(tmp_path)
+    assert str(shown.value) == f"{first}: {finding.message}"  # whoever asks is told the same
+    with pytest.raises(FormatError) as read:
+        FORMATS["csv"].read(Source(first))
+    assert str(read.value) == str(shown.value).replace(f"new {tmp_path}", f"new {first}")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from last.run import RunError, read_record
 from last.setting_values import ConfigError
 from last.settings import Config
 
-# No matter of a recipe.
-_OF_THE_SET = {"data.name", "data.path", "data.protocol", "data.max_bodies", "training.recipe"}
+# What a recipe is for, and its name, which are no matter of a trial.
+_OUTSIDE = {"model.name", "data.name", "data.path", "data.protocol", "training.recipe"}
+_OF_THE_SET = _OUTSIDE | {"data.max_bodies"}
 
 Settings = Mapping[str, Any]  # section.key to value
 Space = Mapping[str, Sequence[Settings]]  # axis to its alternatives
@@ -97,6 +99,11 @@ def read_space(path: Path) -> dict[str, list[dict[str, Any]]]:
                 f"axis '{axis}' in {path} is {alternatives!r}, expected a list of alternatives, each with settings, as "
                 "in mixing: [{training.mix: 0.5}, {training.mix: 1.0}]"
             )
+        if outside := sorted(_OUTSIDE.intersection(chain.from_iterable(alternatives))):
+            raise ConfigError(
+                f"axis '{axis}' in {path} sets {', '.join(outside)}, expected settings that a recipe makes; give what "
+                "it is for to 'last search' itself, as --model, --dataset and --protocol"
+            )
     return space
 
 
@@ -149,6 +156,7 @@ class Plan:
         seeds: how many, from 0.
         overrides: settings of all trials, by section.key.
         environment: None detects it.
+        space: the file that the settings of trials are from, for errors.
     """
 
     dataset: str
@@ -159,24 +167,30 @@ class Plan:
     seeds: int = 1
     overrides: Settings = field(default_factory=dict)
     environment: str | None = None
+    space: str = "the search space"
 
-    def config(self, settings: Settings | None = None, source: str = "command line") -> Config:
+    def config(self, settings: Settings | None = None) -> Config:
         """The configuration of a trial, tested by the whole protocol.
 
         Args:
             settings: in which it differs from the recipe that the search begins with.
-            source: where they were given, for errors.
 
         Raises:
             ConfigError: a name, key or value is wrong.
         """
         given = {**self.overrides, **(settings or {}), "data.protocol": self.protocol}
-        return load_config(self.model, self.dataset, self.recipe, self.environment, given, source)
+        sources = dict.fromkeys(settings or {}, self.space)
+        return load_config(self.model, self.dataset, self.recipe, self.environment, given, sources)
 
     def cells(self, settings: Settings) -> list[grid.Cell]:
-        """The runs of a trial: each part held out, with each seed."""
+        """The runs of a trial: each part held out, with each seed.
+
+        Raises:
+            ConfigError: its settings do not go together.
+        """
+        recipe = self.config(settings).training.recipe
         mark = hashlib.sha256(json.dumps([self.overrides, settings], sort_keys=True).encode()).hexdigest()[:8]
-        given = {**self.overrides, **settings, "training.recipe": f"{self.config().training.recipe}_{mark}"}
+        given = {**self.overrides, **settings, "training.recipe": f"{recipe}_{mark}"}
         return [
             cell
             for protocol in held_parts(self.protocol, self.parts)

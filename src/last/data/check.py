@@ -14,7 +14,7 @@ from last.data.clip import UNKNOWN, Clip, FormatError
 from last.data.datasets import Dataset, load_dataset
 from last.data.findings import Finding, Findings
 from last.data.formats import FORMATS, Format, NoSkeletonError, Source, find_clips
-from last.data.formats.columns import UndescribedError, how_to_describe
+from last.data.formats.columns import UndescribedError, no_description
 from last.data.info import packaged_dataset, protocols_for
 from last.data.protocols import no_protocol, require_rules
 from last.data.store import IDS, ClipStore, StoreError
@@ -193,8 +193,7 @@ def _check_raw(
 
 def _tell_unreadable(error: FormatError, file: str, path: Path, findings: Findings) -> None:
     if isinstance(error, UndescribedError):
-        message = f"files do not say what their columns and joints are; {how_to_describe(path)}"
-        findings.add("error", message, file)
+        findings.add("error", no_description(path), file)
     else:
         findings.add("error", "files cannot be read", str(error), keep=MOST_UNREADABLE)
 

@@ -206,21 +206,19 @@ def open_store(config: Config) -> ClipStore:
     return store
 
 
-def require_as_described(config: Config, name: str) -> None:
+def require_as_described(store: ClipStore, described_in: str | None) -> None:
     """Refuse clips that were prepared before their description was changed, as it says other things of them now.
 
     Args:
-        config: whose clips.
-        name: of their data set, or a path to the user's own description; packaged sets do not change.
+        store: the clips.
+        described_in: path of the person's own description; None for a packaged set, whose own does not change.
 
     Raises:
-        ConfigError: the description has another layout, other classes, columns or protocols than the store.
-        DataMissingError, StoreError: as :func:`open_store` says.
+        ConfigError: the description has another layout, other classes, columns or protocols than the store, or is gone.
     """
-    if name in available("data"):
+    if described_in is None:
         return
-    dataset, store = load_dataset(name), open_store(config)
-    made_by = store.meta["provenance"]
+    dataset, made_by = load_dataset(described_in), store.meta["provenance"]
     pairs = {
         "layout": (store.layout, dataset.layout),
         "classes": (store.classes, dataset.classes),
@@ -231,8 +229,8 @@ def require_as_described(config: Config, name: str) -> None:
     if changed:
         raw = " ".join(map(str, made_by.get("raw", ["FILE_OR_FOLDER"])))
         raise ConfigError(
-            f"{name} has other {' and '.join(changed)} now than {store.path}, which was prepared before; prepare it "
-            f"again: last data prepare {name} --raw {raw}"
+            f"{described_in} has other {' and '.join(changed)} now than {store.path}, which was prepared before; "
+            f"prepare it again: last data prepare {described_in} --raw {raw}"
         )
 
 

@@ -8,6 +8,7 @@ from types import FunctionType
 
 from torch import nn
 
+from last.settings import ALIASES, full_name
 from last.skeleton import Layout, load_layout
 
 
@@ -47,18 +48,6 @@ SETTINGS = (
     "frames",  # T that it is built for
     "max_bodies",  # M that it is built for
 )
-
-# The names that the original's commands use.
-ALIASES = {
-    "nano_e": "last_e_nano",
-    "small_e": "last_e_small",
-    "base_e": "last_e_base",
-    "large_e": "last_e_large",
-    "small": "last_v2_small",
-    "base": "last_v2_base",
-    "large": "last_v2_large",
-}
-
 
 # What papers call the networks of a file.
 _FAMILIES = {
@@ -103,8 +92,7 @@ def canonical_name(name: str) -> str:
     Raises:
         ValueError: there is no such model.
     """
-    plain = name.replace("-", "_")
-    plain = ALIASES.get(plain, plain)
+    plain = full_name(name)
     if plain not in _BUILDERS:
         close = difflib.get_close_matches(plain, [*_BUILDERS, *ALIASES], n=1)
         meant = f" (did you mean '{close[0]}'?)" if close else ""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from last.models import ALIASES
+from last.settings import full_name
 from last.training.checkpoint import CheckpointError
 
 FOLDER = Path(__file__).resolve().parent
@@ -71,7 +71,7 @@ def find_pretrained(name: str) -> Pretrained:
         CheckpointError: there is none.
     """
     model, dot, dataset = name.replace("-", "_").partition(".")
-    plain = f"{ALIASES.get(model, model)}{dot}{dataset}"
+    plain = f"{full_name(model)}{dot}{dataset}"
     known = {pretrained.name: pretrained for pretrained in list_pretrained()}
     if plain not in known:
         close = difflib.get_close_matches(plain, known, n=1)

@@ -25,7 +25,7 @@ from last.data.formats import (
     st_gcn,
     utd_mhad,
 )
-from last.data.formats.columns import UndescribedError, how_to_describe
+from last.data.formats.columns import UndescribedError, no_description
 from last.data.formats.format import Format, Reading
 from last.data.formats.source import NoSkeletonError, Source, list_zip
 
@@ -105,7 +105,7 @@ def list_clips(
         suffixes = ", ".join(f"{known.suffix} ({known.name})" for known in formats)
         first = next(iter(broken.values()), f"no clip in {path}; files of clips end in {suffixes}")
         if isinstance(first, UndescribedError):
-            first = f"{next(iter(broken))} does not say what its columns and joints are; {how_to_describe(path)}"
+            first = f"{next(iter(broken))}: {no_description(path)}"
         raise FormatError(str(first))
     chosen = [pair for pair in listed if clip is None or pair[1].name == clip]
     if not chosen:

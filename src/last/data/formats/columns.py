@@ -134,17 +134,17 @@ def described(reading: Reading, source: Source) -> tuple[Columns, Layout]:
         UndescribedError: nobody says which layout its joints have.
     """
     if reading.layout is None:
-        raise UndescribedError(f"{source} does not say what its columns and joints are; {how_to_describe(source.path)}")
+        raise UndescribedError(f"{source}: {no_description(source.path)}")
     if reading.joints_alone:
         return JointColumns.of(_joints_alone(reading.columns)), reading.layout
     return Columns.of(reading.columns), reading.layout
 
 
-def how_to_describe(path: Path) -> str:
-    """What to do about a file without a description, or a folder or zip of such."""
+def no_description(path: Path) -> str:
+    """What a table without a description lacks, and what to do about it, or about a folder or zip of such."""
     return (
-        f"'last data new {path} --name NAME' writes a description, NAME.yaml (docs/09_your_own_data.md shows one of "
-        ".npz), and --dataset NAME.yaml names it"
+        f"tables do not say what their columns and joints are; 'last data new {path} --name NAME' writes a "
+        "description, NAME.yaml (docs/09_your_own_data.md shows one of .npz), and --dataset NAME.yaml names it"
     )
 
 
