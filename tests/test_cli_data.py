@@ -118,6 +118,20 @@ def test_the_originals_preprocessing_also_writes_its_folder(call, shared_data):
     assert sorted(clip.label for clip in read.values()) == sorted(clip.label for clip in store)
 
 
+def test_ones_own_recordings_may_bring_lists_beside_the_rules(call, tmp_path):
+    Path("pair.yaml").write_text("name: pair\njoints: {a: a, b: a}\ncentre: a\ndimensions: 2\n")
+    frames = [f"c{i},{i % 2},{('train', 'test')[i // 4]},{t},1,2,{i + t}" for i in range(8) for t in range(9)]
+    Path("own.csv").write_text("\n".join(["clip,label,part,a_x,a_y,b_x,b_y", *frames]) + "\n")
+    Path("own.yaml").write_text(
+        "about: {format: csv, layout: pair.yaml, classes: [a, b], columns: {clip: clip, label: label, part: part}}\n"
+        "data: {protocol: given}\nprotocols: {mine: {train: {label: [0]}}}\n"
+    )
+    code, _, err = call("data", "prepare", "own.yaml", "--raw", "own.csv")
+    assert code == 0, err
+    code, out, _ = call("data", "list")
+    assert code == 0 and "own: your own" in out and "protocols given, mine" in " ".join(out.split())
+
+
 def test_class_folders_of_files_of_one_name_go_from_new_to_predict(call, tmp_path):
     rng = np.random.default_rng(0)
     for label in ("wave", "squat"):

@@ -216,7 +216,7 @@ def import_published(weights: Path, /, *, settings: Settings = Settings(), run: 
     from last.data.datasets import load_dataset
 
     config = settings.config()
-    dataset = load_dataset(settings.names().get("data.name", config.data.name))
+    dataset = load_dataset(config.described_in or config.data.name)
     adopted = workflow.adopt(config, dataset, weights, run, _command)
     reporter.answer(f"{adopted.path}; score it with: last evaluate {adopted.path}")
 

@@ -188,6 +188,8 @@ def load_config(
                 _merge(values, origins, "model", keys, file)
             else:
                 _merge({"model": {}}, {}, "model", keys, file)  # for its errors
+    if is_file(dataset) and "name" not in values["data"]:
+        _merge(values, origins, "data", {"name": data_file.stem}, str(data_file))
     if values["model"].get("name") == chosen:
         given.pop("model.name", None)  # its origin is the file, as where the network is named by itself
     _override(values, origins, given, sources or {})

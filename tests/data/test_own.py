@@ -236,6 +236,16 @@ def test_left_and_right_are_joined_by_the_trunk_alone():
     assert bones_of(legs, "abcd") == {frozenset("ab"), frozenset("bc"), frozenset("cd")}
 
 
+def test_a_bone_that_is_never_seen_is_as_that_of_the_other_side():
+    """The left hand is never seen with the left elbow, and nearer to the head than to the hip."""
+    names = ["head", "hip", "left_elbow", "left_hand", "right_elbow", "right_hand"]
+    places = np.array([[0, 3, 0], [0, 0, 0], [-2, 1, 0], [-4, 1, 0], [2, 1, 0], [4, 1, 0]], dtype=float)
+    clip = places.repeat(2, axis=0).reshape(6, 2, 3).swapaxes(0, 1)
+    clip[0, 2] = clip[1, 3] = np.nan
+    layout = own_layout("half", names, [clip]).layout
+    assert frozenset({"left_elbow", "left_hand"}) in bones_of(layout, names)
+
+
 def test_the_root_is_of_the_trunk_where_there_is_one():
     assert tree(("head", (0, 2, 0)), ("left_hand", (0, 1, 0)), ("foot", (0, 0, 0))).root != 1
     assert tree(("left_a", (0, 2, 0)), ("left_b", (0, 1, 0)), ("left_c", (0, 0, 0))).root == 1

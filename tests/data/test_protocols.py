@@ -173,6 +173,7 @@ def test_rules_that_train_on_test_clips_are_refused():
 @pytest.mark.parametrize(
     "rule",
     [None, {}, {"test": {"subject": [1]}}, {"train": {}}, {"train": {"subjects": [1]}}, {"train": {"subject": 1}},
+     {"train": {"subject": []}},
      {"train": {"subject": ["1"]}}, {"train": {"name": [1]}}, {"train": {"label": [0]}, "val": {"label": [1]}}],
 )  # fmt: skip
 def test_a_rule_that_is_none_is_a_sentence(rule):

@@ -146,7 +146,8 @@ def prepare_dataset(
         DataMissingError: there are no raw files in their default place.
         FormatError, StoreError: as :func:`last.data.prepare.prepare` says.
     """
-    if dataset.protocols and config.data.protocol not in dataset.protocols:
+    # A person's own recordings may bring lists of their own, which only reading them tells.
+    if not dataset.rules and dataset.protocols and config.data.protocol not in dataset.protocols:
         raise ConfigError(
             f"'{dataset.name}' has no protocol '{config.data.protocol}', expected one of {', '.join(dataset.protocols)}"
         )

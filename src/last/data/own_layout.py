@@ -86,10 +86,11 @@ def bones(clips: Sequence[np.ndarray], mirror: Sequence[int], sides: np.ndarray)
         squares += np.where(known, (distances - total / np.maximum(seen, 1)) ** 2, 0).sum(axis=0)
         lengths += total
         frames += seen
+    other = np.array(mirror)
+    # Both sides are built alike, and of a bone that is never seen the other side's tells.
+    frames, lengths, squares = (sums + sums[other][:, other] for sums in (frames, lengths, squares))
     spread, length = np.sqrt(squares / np.maximum(frames, 1)), lengths / np.maximum(frames, 1)
     cost = spread + _LENGTH_COUNTS[dimensions] * length
-    other = np.array(mirror)
-    cost = (cost + cost[other][:, other]) / 2  # both sides are built alike
     trunk = sides == 0
     cost[np.ix_(trunk, trunk)] *= _TRUNK_COUNTS  # or a shoulder, which is as rigid, comes between hip and neck
     cost[np.multiply.outer(sides, sides) < 0] += cost.max(initial=0)  # more than any other

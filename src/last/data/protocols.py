@@ -155,7 +155,9 @@ def _is_choice(part: Any) -> bool:
         and bool(part)
         and set(part) <= {*IDS, "name"}
         and all(
-            isinstance(values, list) and all(isinstance(value, str if key == "name" else int) for value in values)
+            isinstance(values, list)
+            and values
+            and all(isinstance(value, str if key == "name" else int) for value in values)
             for key, values in part.items()
         )
     )
