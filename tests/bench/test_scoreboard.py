@@ -50,19 +50,26 @@ def test_macs_are_of_the_bodies_crops_and_streams_of_the_run():
     assert cells[2] == f"{5 * count_macs(NANO, 8, 'sbu15', 48, 1, streams=('joint',)) / 1e6:,.1f}"
 
 
-def test_the_better_recipe_counts_and_the_other_is_listed():
-    records = [record(recipe="nw_ucla", right=7), record(recipe="few_clips", right=9), record(PEER, right=8)]
-    better, other = row(records)
-    assert (better[3], better[5]) == ("few_clips, 200", "**90.0**")
+def test_peers_count_by_their_better_recipe_and_last_by_the_data_sets():
+    records = [record(name, recipe=recipe, right=right) for name, recipe, right in (
+        (PEER, "nw_ucla", 7), (PEER, "few_clips", 8), (NANO, "nw_ucla_long", 6), (NANO, "few_clips", 9),
+    )]  # fmt: skip
+    better, other = row(records, PEER)
+    assert (better[3], better[5]) == ("few_clips, 200", "**80.0**")
     assert (other[3], other[5], other[7:]) == ("nw_ucla, 100", "70.0", [""])
-    assert board(records).compare(NANO, PEER).difference.points == pytest.approx(10)
+    other, own = row(records)
+    assert (own[3], own[5]) == ("nw_ucla_long, 300", "**60.0**") and own[7].startswith("efficientgcn_b0: one seed, -20")
+    assert (other[3], other[5], other[7]) == ("few_clips, 200", "90.0", "")
+    assert board(records).compare(NANO, PEER).difference.points == pytest.approx(-20)
+    assert board([records[0], records[3]]).compare(NANO, PEER).reason == "no run of last_e_nano by nw_ucla_long"
 
 
 def test_of_recipes_that_are_alike_to_a_tenth_the_one_over_more_seeds_counts():
-    several = [record(recipe="nw_ucla", right=909, clips=1000, seed=s) for s in (0, 1)]
-    alone = record(recipe="few_clips", right=90904, clips=100_000)
-    assert [cells[4] for cells in row([alone, *several])] == ["2", "1"]
-    assert [cells[4] for cells in row([record(recipe="few_clips", right=911, clips=1000), *several])] == ["1", "2"]
+    several = [record(PEER, recipe="nw_ucla", right=909, clips=1000, seed=s) for s in (0, 1)]
+    alone = record(PEER, recipe="few_clips", right=90904, clips=100_000)
+    assert [cells[4] for cells in row([alone, *several], PEER)] == ["2", "1"]
+    better = record(PEER, recipe="few_clips", right=911, clips=1000)
+    assert [cells[4] for cells in row([better, *several], PEER)] == ["1", "2"]
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ def draw_board(board: Board, folder: Path) -> list[Path]:
     Raises:
         WriteError: a picture cannot be written.
     """
-    best = [found[0] for found in board.entries.values() if found[0].complete]
+    counting = [entry for model in board.entries if (entry := board.counting(model)) and entry.complete]
     drawn = []
     for cost, label in (("parameters", "parameters"), ("macs", "MACs of a clip")):
         points = []
-        for entry in best:
+        for entry in counting:
             value = entry.first["parameters"] if cost == "parameters" else macs_of(entry)
             if value is not None:
                 scores, family = entry.scores(), family_of(entry.model)

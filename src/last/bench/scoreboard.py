@@ -11,7 +11,7 @@ import numpy as np
 
 from last.bench.entries import FOLDS, Entry, Record, board_of, entries, spread
 from last.bench.significance import Difference, paired_bootstrap
-from last.config import from_dict, load_config
+from last.config import available, from_dict, load_config
 from last.data.datasets import load_dataset
 from last.models import settings_of as network_settings
 from last.models.cost import count_macs
@@ -39,7 +39,7 @@ TIERS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """One of LAST's networks against a peer of its tier, each by the better of its recipes.
+    """One of LAST's networks, by the recipe of the data set, against a peer of its tier, by the best of the peer's.
 
     Attributes:
         model: LAST's.
@@ -81,19 +81,29 @@ class Board:
     Attributes:
         dataset: its name.
         protocol: see :func:`board_of`.
-        entries: by network, the recipe that counts first: of those with complete seeds, the one with the best mean.
+        entries: by network, those with complete seeds and the best mean first.
+        recipe: that of the data set, by which LAST's networks count, however good they are by others; None where all
+            count.
     """
 
     dataset: str
     protocol: str
     entries: Mapping[str, Sequence[Entry]]
+    recipe: str | None = None
+
+    def counting(self, model: str) -> Entry | None:
+        """What counts of a network: the best of a peer, which the test part chose, and of LAST what was chosen before."""
+        own = self.recipe if model in TIERS else None
+        found = self.entries.get(model, ())
+        return next((entry for entry in found if own in (None, entry.first["recipe"])), None)
 
     def compare(self, model: str, peer: str) -> Comparison:
         """A network of LAST against another."""
-        one, other = (next(iter(self.entries.get(name, ())), None) for name in (model, peer))
+        one, other = self.counting(model), self.counting(peer)
         if one is None or other is None:
             missing = [name for name, entry in ((model, one), (peer, other)) if entry is None]
-            return Comparison(model, peer, reason=f"no run of {' and '.join(missing)}")
+            by = f" by {self.recipe}" if self.entries.get(model) and one is None else ""
+            return Comparison(model, peer, reason=f"no run of {' and '.join(missing)}{by}")
         if reason := _incomparable(one, other):
             return Comparison(model, peer, reason=reason)
         # The same draws each time: a table changes only where its records do.
@@ -109,11 +119,14 @@ class Board:
             "|---|---|---|---|---|---|---|---|",
         ]
         for model in (*models, *(name for name in self.entries if name not in models)):
-            found = self.entries.get(model, ())
-            versus = [self.compare(model, peer) for peer in TIERS.get(model, ()) if found]
+            counts = self.counting(model)
+            versus = [self.compare(model, peer) for peer in TIERS.get(model, ()) if counts]
             end = "; ".join(f"{v.peer}: {v.verdict}, {v.words}" for v in versus)
-            rows = [_cells(entry, entry is found[0]) for entry in found] or [(model, *[""] * 4, "not measured", "")]
-            lines += [f"| {' | '.join((*row, end if row is rows[0] else ''))} |" for row in rows]
+            for entry in self.entries.get(model, ()):
+                row = (*_cells(entry, entry is counts), end if entry is counts else "")
+                lines.append(f"| {' | '.join(row)} |")
+            if model not in self.entries:
+                lines.append(f"| {' | '.join((model, *[''] * 4, 'not measured', '', ''))} |")
         return "\n".join(lines) + "\n"
 
 
@@ -131,7 +144,12 @@ def boards(records: Iterable[Record], datasets: Sequence[str] = ()) -> list[Boar
     for networks in found.values():
         for members in networks.values():
             members.sort(key=_rank, reverse=True)
-    return [Board(*key, networks) for key, networks in found.items()]
+    return [Board(*key, networks, _recipe_of(key[0])) for key, networks in found.items()]
+
+
+def _recipe_of(dataset: str) -> str | None:
+    """The recipe of a data set; None of a person's own, whose description no record holds."""
+    return load_config(dataset=dataset).training.recipe if dataset in available("data") else None
 
 
 def _rank(entry: Entry) -> tuple[float, int]:
