@@ -149,6 +149,28 @@ def test_subjects_are_numbers_or_end_in_one_or_are_listed(tmp_path, word, column
     assert (clip.subject, clip.label) == (subject, 1)
 
 
+@pytest.mark.parametrize(
+    ("classes", "label", "expected"),
+    [
+        (("wave", "point"), "1.0", 1),
+        (("2", "5", "7"), "5", 1),
+        (("1", "2", "3"), "1.0", 0),
+        (("1.0", "2.0"), "2", 1),
+        (("none", "3"), "3", 1),
+    ],
+)
+def test_a_number_is_a_class_s_place_only_where_no_class_is_named_by_one(tmp_path, classes, label, expected):
+    path = written(tmp_path, HEADER, f"c,0,{label},1,1,2,3,4")
+    assert clips_of(path, classes=classes)["c"].label == expected
+
+
+@pytest.mark.parametrize(("classes", "label"), [(("2", "5", "7"), "0"), (("none", "3"), "1")])
+def test_a_number_that_names_no_class_is_refused(tmp_path, classes, label):
+    path = written(tmp_path, HEADER, f"c,0,{label},1,1,2,3,4")
+    with pytest.raises(FormatError, match=f"line 2: the label is '{label}', expected one of '{classes[0]}', "):
+        clips_of(path, classes=classes)
+
+
 def test_the_data_s_own_parts(tmp_path):
     path = written(tmp_path, "split,a_x,a_y,b_x,b_y", "test,1,2,3,4")
     assert clips_of(path, {"part": "split"})["t"].parts == ("given/test",)

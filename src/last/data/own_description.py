@@ -115,7 +115,7 @@ def _description_text(data: OwnData, name: str, path: Path, layout: str, protoco
         f"  title: {_scalar(f'{name} ({len(data.joints)} joints, {len(data.classes)} classes)')}",
         f"  format: {data.format}",
         f"  layout: {layout or data.layout.name}",
-        f"  classes: {_flow(data.classes or ['unknown'], 4)}  # a label's number is its place here",
+        f"  classes: {_flow(data.classes or ['unknown'], 4)}  # as labels name them",
         "  columns:  # which column holds what",
         *_column_lines(data),
         f"recipe: {'pixels' if data.layout.dimensions == 2 else 'few_clips'}",

@@ -5,7 +5,8 @@
 ``frame``                                 number of the frame, a gap is missing frames; absent: rows in order
 ``time``                                  instead of ``frame``: any growing number, which orders the rows
 ``body``                                  which of several bodies; absent: there is one
-``label``                                 a class's name, or its number from 0; absent: the folder's name
+``label``                                 a class's name or, where no name is a number, its number from 0; absent: the
+                                          folder's name
 ``subject camera setup replication``      a number, or a word that ends in one; absent: unknown
 ``subjects cameras setups replications``  the words of such a column, which are numbered from 0 in this order
 ``part``                                  ``train`` or ``test``, as the data's own list has it; absent: no list
@@ -253,9 +254,14 @@ def _label(text: str, classes: Sequence[str], where: str) -> int:
         return UNKNOWN
     if text in classes:
         return list(classes).index(text)
+    numbered = {float(name): label for label, name in enumerate(classes) if _is_whole(name)}
     if _is_whole(text):
-        return int(float(text))
-    raise FormatError(f"{where}: the label is {text[:40]!r}, expected a number from 0 or one of {_told(classes)}")
+        # Where names are numbers, a number is a name, which a table with gaps writes 3.0, and no place in their list.
+        label = numbered.get(float(text)) if numbered else int(float(text))
+        if label is not None:
+            return label
+    expected = "one" if numbered else "a number from 0 or one"
+    raise FormatError(f"{where}: the label is {text[:40]!r}, expected {expected} of {_told(classes)}")
 
 
 def _of_folder(name: str, classes: Sequence[str]) -> int:
