@@ -6,7 +6,7 @@ import pytest
 from checked_sets import messages, moving, raw, write_clips
 
 from last.data.check import check
-from last.data.clip import Clip
+from last.data.clip import UNKNOWN, Clip
 
 
 def test_classes_and_subjects_of_few_clips(tmp_path):
@@ -78,6 +78,22 @@ def test_what_a_description_says_wrongly_is_told_with_the_other_faults(tmp_path,
         "cameras that test under 'xsub' are those of no clip": ("error", 1, "7, where the clips have 1, 2"),
         "names that test under 'xsub' are those of no clip": ("warning", 1, f"c20, where the clips have {there}"),
     }
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_clips_without_the_id_that_a_protocol_chooses_by_are_told(tmp_path, stored):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "about: {format: csv, layout: ntu, classes: [class0, class1]}\nrecipe: few_clips\n"
+        "protocols: {xsub: {train: {subject: [1]}}, xview: {train: {camera: [1]}}}"
+    )
+    clips = [replace(clip, subject=UNKNOWN) if i in (4, 6) else clip for i, clip in enumerate(split_clips())]
+    rules = {"xsub": {"train": {"subject": [1]}}, "xview": {"train": {"camera": [1]}}}
+    path = write_clips(tmp_path / "s", clips, protocols=rules) if stored else tmp_path
+    options = {"dataset": str(mine)} | ({} if stored else raw(tmp_path, *clips))
+    assert [(f.severity, f.message, f.count, f.example) for f in check(path, **options)] == [
+        ("warning", "clips of no known subject neither train nor test under 'xsub'", 2, "c04")
+    ]
 
 
 def test_a_description_that_is_right_is_sound(tmp_path):

@@ -294,6 +294,17 @@ def test_a_folder_of_tables_whose_folders_are_the_classes(tmp_path):
     assert [dataset.classes[clip.label] for clip in read] == ["run"] * 3 + ["walk"] * 3
 
 
+def test_clips_of_nobody_are_told_where_people_part_the_clips(tmp_path):
+    lines = ["clip,label,subject,a_x,a_y,b_x,b_y"]
+    # Nobody's are the only clips of 'sit' that do not train, and lie in neither part.
+    for clip, (label, subject) in enumerate([("wave", 1), ("sit", 1), ("wave", 2), ("wave", ""), ("sit", "")]):
+        lines += [f"c{clip},{label},{subject},1,2,3,4"] * 3
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    sentences = write_description(tmp_path / "t.csv", "mine", tmp_path)
+    assert "2 clips have no subject, so they neither train nor test" in sentences
+    assert "no clip of sit tests; choose other subjects under protocols" in sentences
+
+
 def test_what_cannot_be_described_is_said(tmp_path):
     with pytest.raises(FormatError, match="does not exist"):
         describe(tmp_path / "nothing.csv")

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from last.data.protocols import PROTOCOLS, ProtocolError, held_parts, require_rules, split, validation_split
+from last.data.own_rules import require_rules
+from last.data.protocols import PROTOCOLS, ProtocolError, held_parts, split, validation_split
 from last.data.store import CLIP_DTYPE, ClipStore
 from last.setting_values import ConfigError
 
@@ -162,6 +163,18 @@ def test_ones_own_rules_are_protocols():
     )
     assert [part.tolist() for part in split(table, "own", "mine")] == [[0], [3]]
     assert [part.tolist() for part in split(table, "rest", "mine")] == [[0, 3], [1, 2]]
+
+
+def test_a_clip_without_the_id_that_a_rule_chooses_by_is_in_neither_part():
+    rules = {
+        "rest": {"train": {"subject": [1]}},
+        "both": {"train": {"subject": [1]}, "test": {"camera": [1]}},
+        "name": {"train": {"name": ["a"]}},
+    }
+    table = Table(protocols=rules, subject=[1, 2, -1, 1, 3], camera=[2, 1, 1, -1, 1], name=list("abcde"))
+    expected = {"rest": [[0, 3], [1, 4]], "both": [[0], [1, 4]], "name": [[0], [1, 2, 3, 4]]}
+    for name, parts in expected.items():
+        assert [part.tolist() for part in split(table, name, "mine")] == parts
 
 
 def test_rules_that_train_on_test_clips_are_refused():

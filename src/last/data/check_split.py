@@ -1,12 +1,13 @@
 """What can be wrong with the labels and subjects of a set, and with the way a protocol splits it."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from last.data.clip import UNKNOWN
 from last.data.findings import Findings
+from last.data.own_rules import ids_of
 from last.data.protocols import ProtocolError, copied_from_training, split
 from last.data.store import ClipStore
 
@@ -50,15 +51,27 @@ def check_subjects(labels: np.ndarray, subjects: np.ndarray, findings: Findings)
             findings.add("warning", "subjects have clips of one class only, which they may give away", example)
 
 
-def check_rules(rules: Mapping[str, Any], known: Mapping[str, Set[Any]], findings: Findings) -> None:
+def check_rules(
+    rules: Mapping[str, Any],
+    known: Mapping[str, Set[Any]],
+    without: Mapping[str, Sequence[str]],
+    findings: Findings,
+) -> None:
     """Find what a person's own protocols name and no clip has, such as subjects who are not in the recordings.
 
+    Clips that lack what a protocol chooses by are found too.
+
     Args:
-        rules: as :func:`last.data.protocols.require_rules` has them.
+        rules: as :func:`last.data.own_rules.require_rules` has them.
         known: the values that the clips have, of each id and of ``name``.
+        without: names of the clips of which an id is unknown, by id.
         findings: to add to.
     """
     for protocol, rule in rules.items():
+        for key in ids_of(rule):
+            if without[key]:
+                message = f"clips of no known {key} neither train nor test under '{protocol}'"
+                findings.add("warning", message, without[key][0], len(without[key]))
         for part, choice in rule.items():
             for key, values in choice.items():
                 absent = [value for value in values if value not in known[key]]

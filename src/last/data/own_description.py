@@ -83,8 +83,11 @@ def _protocol(data: OwnData) -> tuple[tuple[str, list[str]], list[str]]:
         train = {subject for subject, _ in list(numbers.items())[:count]}
         lines = ["  xsub:  # people who train never test", f"    train: {{subject: {list(numbers.values())[:count]}}}"]
         notes = [f"protocol xsub: {count} subjects train, the other {len(numbers) - count} test"]
+        known = [clip for clip in data.clips if clip.subject]
+        if unknown := len(data.clips) - len(known):
+            notes.append(f"{unknown:,} clips have no subject, so they neither train nor test")
         for part, ours in (("trains", True), ("tests", False)):
-            seen = {clip.label for clip in data.clips if (clip.subject in train) == ours}
+            seen = {clip.label for clip in known if (clip.subject in train) == ours}
             if missing := [label for label in data.classes if label not in seen]:
                 notes.append(f"no clip of {', '.join(missing)} {part}; choose other subjects under protocols")
         return ("xsub", lines), notes
