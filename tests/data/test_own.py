@@ -112,18 +112,23 @@ def small(path, joints, header, clips, subject=""):
     path.write_text("\n".join(lines) + "\n")
 
 
-def test_a_built_in_layout_is_found_by_its_bones(tmp_path):
-    layout = load_layout("penn13")
+def penn_body(names):
+    """Joints of Penn Action where they are in a body that stands, by their names in its layout, (V, 2)."""
     places = {
         **{"head": (0, 0), "shoulder": (20, 30), "elbow": (28, 60), "wrist": (30, 90)},
         **{"hip": (12, 95), "knee": (14, 135), "ankle": (15, 175)},
     }
-    joints = np.array(
+    return np.array(
         [
             np.multiply(places[name.split("_")[-1]], (-1 if name.startswith("left") else 1, 1)) + np.array([300, 100])
-            for name in layout.joints
+            for name in names
         ]
     )
+
+
+def test_a_built_in_layout_is_found_by_its_bones(tmp_path):
+    layout = load_layout("penn13")
+    joints = penn_body(layout.joints)
     header = ["clip", "frame", "label", *(f"{name}_{axis}" for name in layout.joints for axis in "xy")]
     path = tmp_path / "poses.csv"
     small(path, joints, header, [(f"c{i}", "yes" if i % 2 else "no") for i in range(10)])
@@ -142,6 +147,44 @@ def test_a_built_in_layout_is_found_by_its_bones(tmp_path):
     assert len(held) == 2 and len(rules["train"]["name"]) == 8
     assert [int(name[1]) % 2 for name in sorted(held)].count(0) == 1
     assert any("too hopeful" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_joints_of_a_built_in_layout_in_another_order_are_taken_by_their_names(tmp_path, is_long):
+    layout = load_layout("penn13")
+    names = [layout.joints[v] for v in layout.mirror]  # right before left: bones alone would tell no difference
+    joints, path = penn_body(names), tmp_path / "poses.csv"
+    scores = np.arange(13) / 20  # of each joint its own
+    if is_long:
+        lines = ["frame,joint,x,y,score"]
+        told = list(zip(names, joints, scores, strict=True))
+        lines += [f"{frame},{name},{x},{y},{score}" for frame in range(3) for name, (x, y), score in told]
+    else:
+        lines = [",".join(["frame", *(f"{name}_{part}" for name in names for part in ("x", "y", "conf"))])]
+        row = ",".join(f"{x},{y},{score}" for (x, y), score in zip(joints, scores, strict=True))
+        lines += [f"{frame},{row}" for frame in range(3)]
+    path.write_text("\n".join(lines) + "\n")
+    assert any("by their names" in sentence for sentence in write_description(path, "mine", tmp_path))
+    dataset = load_dataset(str(tmp_path / "mine.yaml"))
+    assert dataset.layout == layout
+    ((known, source),) = list_clips(path, formats=[dataset.format])
+    clip = known.read(source)
+    np.testing.assert_array_equal(clip.joints[0, 0], penn_body(layout.joints))
+    assert clip.confidence is not None
+    np.testing.assert_allclose(clip.confidence[0, 0], scores[[names.index(name) for name in layout.joints]])
+
+
+@pytest.mark.parametrize(("sides", "built_in"), [("LR", True), ("RL", False)])
+def test_a_layout_whose_sides_contradict_the_names_is_not_taken(tmp_path, sides, built_in):
+    layout = load_layout("penn13")
+    names = [name.replace("left_", f"{sides[0]} ").replace("right_", f"{sides[1]} ") + " pt" for name in layout.joints]
+    header = ["clip", "frame", "label", *(f"{name}_{axis}" for name in names for axis in "xy")]
+    small(tmp_path / "poses.csv", penn_body(layout.joints), header, [("c", "a")])
+    data = describe(tmp_path / "poses.csv")
+    assert data.is_built_in == built_in
+    if not built_in:
+        assert data.layout.joints[1] == "right_shoulder_pt"
+        assert "92% have names of another side" in data.reasons[0]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class OwnData:
         format: of the files.
         columns: which column holds what, as a description has it.
         unused: columns that hold none of it.
-        joints: names in the files.
+        joints: names in the files, in the layout's order.
         layout: that fits the joints, or was made for them.
         is_built_in: whether LAST knows the layout by its name.
         reasons: why this layout, in sentences.
@@ -104,14 +104,16 @@ def describe(path: Path, name: str = "own") -> OwnData:
     names = {} if columns.clip else _names(path, FORMATS[kind].with_reading(Reading(unnamed, (), guess.columns)))
     clips = _clips(tables, names)
     samples, bodies = _samples(tables)
-    layout, is_built_in, reasons = _layout(name, guess, samples)
+    layout, order, reasons = _layout(name, guess, samples)
+    if order:
+        guess = _reordered(guess, order)
     return OwnData(
         kind,
         {**guess.columns, **_words(tables, columns)},
         guess.unused,
         guess.joints,
         layout,
-        is_built_in,
+        bool(order),
         reasons,
         _in_order({clip.label for clip in clips} - {""}),
         tuple(clips),
@@ -168,14 +170,16 @@ def _samples(tables: Sequence[Table]) -> tuple[list[np.ndarray], int]:
     return samples, bodies
 
 
-def _layout(name: str, guess: Guess, samples: Sequence[np.ndarray]) -> tuple[Layout, bool, tuple[str, ...]]:
+def _layout(name: str, guess: Guess, samples: Sequence[np.ndarray]) -> tuple[Layout, tuple[int, ...], tuple[str, ...]]:
+    """The layout, why it is this one, and between them for each joint of a built-in one its place in the table."""
     made = own_layout(name, guess.joints, samples)
     frames = np.concatenate(samples)
     frames = frames[np.isfinite(frames).all(axis=-1).any(axis=-1)]
     suggested = layouts.suggest(frames, made.layout.joints) if len(frames) else []
-    if suggested and suggested[0].disorder < _MOST_DISORDER and suggested[0].upside_down < 0.5:
-        return suggested[0].layout, True, (f"the joints fit the layout {suggested[0]}",)
-    others = f"; the nearest, '{suggested[0].layout.name}', has other bones" if suggested else ""
+    for each in suggested:
+        if each.disorder < _MOST_DISORDER and each.upside_down < 0.5 and not each.missided:
+            return each.layout, each.order, (f"the joints fit the layout {each}",)
+    others = f"; the nearest is {suggested[0]}" if suggested else ""
     reasons = [
         f"no built-in layout fits {len(guess.joints)} such joints in {guess.dimensions} dimensions{others}",
         "bones join the joints whose distance changes least; correct them in the layout's file if one is wrong",
@@ -185,7 +189,20 @@ def _layout(name: str, guess: Guess, samples: Sequence[np.ndarray]) -> tuple[Lay
         reasons.append(
             "no joint is named left or right, so clips cannot be mirrored; name pairs left_... and right_... for that"
         )
-    return made.layout, False, tuple(reasons)
+    return made.layout, (), tuple(reasons)
+
+
+def _reordered(guess: Guess, order: Sequence[int]) -> Guess:
+    """The guess with its joints in another order."""
+
+    def moved(value: str | list[str], size: int) -> str | list[str]:
+        """Names of ``size`` columns a joint in that order; others, such as axes in a table of a joint a row, stay."""
+        is_by_joint = isinstance(value, list) and len(value) == size * len(order)
+        return [value[v * size + i] for v in order for i in range(size)] if is_by_joint else value
+
+    sizes = {"joints": guess.dimensions, "confidence": 1, "joint_names": 1}
+    columns = {key: moved(value, sizes[key]) if key in sizes else value for key, value in guess.columns.items()}
+    return replace(guess, columns=columns, joints=tuple(guess.joints[v] for v in order))
 
 
 def _words(tables: Sequence[Table], columns: Columns) -> dict[str, list[str]]:
