@@ -1,3 +1,5 @@
+import csv
+
 import numpy as np
 import pytest
 import yaml
@@ -141,11 +143,7 @@ def test_a_built_in_layout_is_found_by_its_bones(tmp_path):
     assert content["about"]["layout"] == "penn13"
     assert content["about"]["classes"] == ["no", "yes"]  # words that YAML would take for truth values
     # Nobody is named, so a fifth of each class is held out.
-    rules = content["protocols"]["holdout"]
-    assert rules.keys() == {"train"}  # so that clips that come later test
-    held = {f"c{i}" for i in range(10)} - set(rules["train"]["name"])
-    assert len(held) == 2 and len(rules["train"]["name"]) == 8
-    assert [int(name[1]) % 2 for name in sorted(held)].count(0) == 1
+    assert content["protocols"] == {"holdout": {"train": {"fraction": 0.8}}}
     assert any("too hopeful" in sentence for sentence in sentences)
 
 
@@ -346,6 +344,41 @@ def test_clips_of_nobody_are_told_where_people_part_the_clips(tmp_path):
     sentences = write_description(tmp_path / "t.csv", "mine", tmp_path)
     assert "2 clips have no subject, so they neither train nor test" in sentences
     assert "no clip of sit tests; choose other subjects under protocols" in sentences
+
+
+def test_a_description_is_as_long_as_can_be_read_whatever_the_number_of_clips(tmp_path):
+    lines = [f"clip {i:04d} of a day in May,{'ab'[i % 2]},{t},2,3,4" for i in range(3000) for t in range(2)]
+    (tmp_path / "t.csv").write_text("\n".join(["clip,label,a_x,a_y,b_x,b_y", *lines]) + "\n")
+    write_description(tmp_path / "t.csv", "mine", tmp_path)
+    assert load_dataset(str(tmp_path / "mine.yaml")).protocols == ("holdout",)
+
+
+def test_names_of_any_letters_stay_what_they_are(tmp_path):
+    labels = [
+        "two  blanks",
+        "a, b",
+        "it's",
+        '"',
+        "\\",
+        "\x7f",
+        "a\u2028b",
+        "🤸\u00a0x",
+        "no",
+        "1.0",
+        "# 1",
+        *("long " * 9 + c for c in "abc"),
+    ]
+    table = tmp_path / "2024\x7f.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["clip", "label", *(f"he\x85ad {v}_{axis}" for v in "12" for axis in "xy")])
+        writer.writerows([f"c{i}", label, i, 2, 3, 4] for i, label in enumerate(labels) for _ in range(2))
+    write_description(table, "2024", tmp_path)
+    dataset = load_dataset(str(tmp_path / "2024.yaml"))
+    assert sorted(dataset.classes) == sorted(labels)
+    assert dataset.name == dataset.layout.name == "2024"
+    read = [dataset.format.read(source) for _, source in list_clips(table, formats=[dataset.format])]
+    assert [dataset.classes[clip.label] for clip in sorted(read, key=lambda clip: int(clip.name[1:]))] == labels
 
 
 def test_what_cannot_be_described_is_said(tmp_path):

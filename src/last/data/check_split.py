@@ -7,7 +7,7 @@ import numpy as np
 
 from last.data.clip import UNKNOWN
 from last.data.findings import Findings
-from last.data.own_rules import ids_of
+from last.data.own_rules import FRACTION, ids_of
 from last.data.protocols import ProtocolError, copied_from_training, split
 from last.data.store import ClipStore
 
@@ -74,7 +74,7 @@ def check_rules(
                 findings.add("warning", message, without[key][0], len(without[key]))
         for part, choice in rule.items():
             for key, values in choice.items():
-                absent = [value for value in values if value not in known[key]]
+                absent = [value for value in values if value not in known[key]] if key != FRACTION else []
                 if absent:
                     there = [str(value) for value in sorted(known[key] - {UNKNOWN})]
                     shown = ", ".join([*there[:MOST_SHOWN], *(["..."] if len(there) > MOST_SHOWN else [])])
