@@ -166,6 +166,15 @@ def test_a_place_without_data_is_one_finding(tmp_path, place, message):
     assert messages(tmp_path / place).keys() == {message}
 
 
+def test_clips_of_the_same_name_are_told(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "c0.fake").touch()
+    found = messages(tmp_path, **raw(tmp_path / "a", Clip(moving(0), "c0", "ntu", 0)))
+    example = f"{tmp_path}/b/c0.fake as {tmp_path}/a/c0.fake"
+    assert found["clips have the name of another and would be left out"] == (1, example)
+
+
 def test_of_no_clips_no_class_is_missed(tmp_path):
     path = tmp_path / "empty"
     path.mkdir()

@@ -396,3 +396,38 @@ def test_files_of_one_name_in_class_folders_are_clips_of_their_own(tmp_path, kin
         "wave_001": (0, 1.0),
         "point_001": (1, 2.0),
     }
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_clips_of_one_name_in_many_files_are_clips_of_their_own(tmp_path, kind):
+    """Numbers that begin anew in each file; two files of one name; and a clip that is called as another would be."""
+    held = {"a/s1": ["1", "2"], "a/s2": ["1"], "b/s1": ["1"], "c/s3": ["a_s1_1", "s3_7"], "d/s3": ["s3_7"]}
+    for at, (place, names) in enumerate(held.items()):
+        path = tmp_path / f"{place}.{kind}"
+        path.parent.mkdir(exist_ok=True)
+        if kind == "csv":
+            written(path.parent, "clip,a_x,a_y,b_x,b_y", *(f"{name},{at},0,0,0" for name in names), name=path.name)
+        else:
+            clips = [{"name": name, "joints": [[[at, 0], [0, 0]]]} for name in names]
+            path.write_text(json.dumps({"clips": clips}))
+    known = FORMATS[kind].with_reading(Reading(PAIR, (), {"clip": "clip"} if kind == "csv" else {}))
+    clips = [known.read(source) for _, source in list_clips(tmp_path, formats=[known])]
+    found = {clip.name: clip.joints[0, 0, 0, 0] for clip in clips}
+    assert len(clips) == len(found) == 7
+    assert found.pop("2") == 0  # of one file alone
+    inner = {"s2_1": 1, "c_s3_7": 3, "d_s3_7": 4, "b_s1_1": 2, "s3_a_s1_1": 3, f"{tmp_path.name}_a_s1_1": 0}
+    assert {name: at for name, at in found.items() if name in inner} == inner
+    assert {source.name for _, source in list_clips(tmp_path / f"a/s1.{kind}", formats=[known])} == {"1", "2"}
+
+
+def test_files_of_one_name_in_folders_of_one_name_are_told_apart_by_those_above(tmp_path):
+    import zipfile
+
+    for day in ("monday", "friday"):
+        with zipfile.ZipFile(tmp_path / f"{day}.zip", "w") as archive:
+            archive.writestr("wave/001.csv", "a_x,a_y,b_x,b_y\n1,2,3,4\n")
+    known = FORMATS["csv"].with_reading(Reading(PAIR, ("wave",), {}))
+    paths = [tmp_path / "monday.zip", tmp_path / "friday.zip"]
+    assert [file.source.name for file in find_files(paths, known)[0]] == ["friday_wave_001", "monday_wave_001"]
+    twice, _ = find_files([paths[0], paths[0]], known)
+    assert [file.source.name for file in twice] == ["001", "001"]  # the same file is no other clip

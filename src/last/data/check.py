@@ -174,6 +174,7 @@ def _check_raw(
         endings = ", ".join(sorted({each.suffix for each in formats}))
         findings.add("error", "there is neither a store nor a file of a known format", f"{path}, none of {endings}")
         return
+    _check_names(listed, findings)
     walk = _Pass(findings, stored=False)
     classes = known.classes if known else ()
     layout = layout or (known.layout if known else None)
@@ -193,6 +194,15 @@ def _check_raw(
         protocols = {*known.protocols, *walk.lists}
         if known.protocol not in protocols:
             findings.add("error", UNFOLLOWED, no_protocol(known.protocol, known.name, protocols))
+
+
+def _check_names(listed: Iterable[tuple[Format, Source]], findings: Findings) -> None:
+    """Find clips that are called as another, of which preparing keeps one."""
+    first: dict[tuple[str, str], Source] = {}
+    for known, source in listed:
+        one = first.setdefault((known.name, source.name), source)
+        if one is not source:
+            findings.add("error", "clips have the name of another and would be left out", f"{source} as {one}")
 
 
 def _tell_unreadable(error: FormatError, file: str, path: Path, findings: Findings) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from last.data import layouts
 from last.data.clip import UNKNOWN, FormatError
-from last.data.formats import FORMATS, Format, Reading, csv_table, find_files, json_table, parquet_table
+from last.data.formats import csv_table, json_table, parquet_table
 from last.data.formats.columns import NUMBERED, Columns, require_distinct
 from last.data.formats.source import Source, list_zip
 from last.data.formats.table import Table
@@ -39,7 +39,6 @@ _MOST_DISORDER = 0.6  # of a built-in layout that fits; joints in another order 
 class OwnClip:
     """What a table tells of one clip, as it stands there; empty where it says nothing."""
 
-    name: str
     label: str
     subject: str
     part: str
@@ -58,7 +57,7 @@ class OwnData:
         is_built_in: whether LAST knows the layout by its name.
         reasons: why this layout, in sentences.
         classes: in order of their names.
-        clips: all of them, by name.
+        clips: all of them.
         bodies: in the clip that has most.
     """
 
@@ -101,8 +100,7 @@ def describe(path: Path, name: str = "own") -> OwnData:
     unnamed = Layout("unnamed", guess.joints, (0,) * len(guess.joints), 0, guess.dimensions)
     columns = Columns.of(guess.columns)
     tables = [load(source, columns, unnamed) for source in sources]
-    names = {} if columns.clip else _names(path, FORMATS[kind].with_reading(Reading(unnamed, (), guess.columns)))
-    clips = _clips(tables, names)
+    clips = _clips(tables)
     samples, bodies = _samples(tables)
     layout, order, reasons = _layout(name, guess, samples)
     if order:
@@ -138,13 +136,7 @@ def _files(path: Path) -> tuple[str, list[Source]]:
     return suffix[1:], sorted(source for source in found if source.file.suffix.lower() == suffix)
 
 
-def _names(path: Path, known: Format) -> dict[Source, str]:
-    """The name that a reader gives to the clip of each file."""
-    found = (file.source for file in find_files([path], known)[0])
-    return {replace(source, clip=""): source.name for source in found}
-
-
-def _clips(tables: Sequence[Table], names: Mapping[Source, str]) -> list[OwnClip]:
+def _clips(tables: Sequence[Table]) -> list[OwnClip]:
     folders = {table.source.file.parent.name for table in tables}
     clips = []
     for table in tables:
@@ -152,9 +144,8 @@ def _clips(tables: Sequence[Table], names: Mapping[Source, str]) -> list[OwnClip
         folder = table.source.file.parent.name if len(folders) > 1 else ""
         for name in table.rows:
             told = table.told(name)
-            shown = names.get(table.source, name)
-            clips.append(OwnClip(shown, told.get("label", folder), told.get("subject", ""), told.get("part", "")))
-    return sorted(clips, key=lambda clip: clip.name)
+            clips.append(OwnClip(told.get("label", folder), told.get("subject", ""), told.get("part", "")))
+    return clips
 
 
 def _samples(tables: Sequence[Table]) -> tuple[list[np.ndarray], int]:

@@ -37,8 +37,7 @@ def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
     content = _load(Source(source.path, source.member), stamp(source), columns, layout)
     if isinstance(content, Table):
         return clip_in(content, source, reading)
-    # Named after its folder too, where another file has the same name, but not in the file itself.
-    record = content.get(source.name, content.get(source.file.stem))
+    record = content.get(source.name_inside)
     if record is None:
         raise FormatError(f"{source} is not among its clips; the first is '{next(iter(content))[:60]}'")
     joints, confidence = record.get(columns.entry("joints")), record.get(columns.entry("confidence"))

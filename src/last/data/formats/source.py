@@ -24,16 +24,23 @@ class Source:
         path: the file, or the zip that holds it.
         member: its name inside the zip; empty for a file on the disk.
         clip: the clip's name where it is not the file's: one of several in it, or one of many files of that name.
+        inside: the clip's name in the file where it is another there, since other files have a clip of that name.
     """
 
     path: Path
     member: str = ""
     clip: str = ""
+    inside: str = ""
 
     @property
     def name(self) -> str:
         """The clip's name: the file's own, without folders and suffix, if it has no other."""
         return self.clip or self.file.stem
+
+    @property
+    def name_inside(self) -> str:
+        """The clip's name in the file."""
+        return self.inside or self.name
 
     @property
     def file(self) -> PurePath:

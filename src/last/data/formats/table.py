@@ -185,9 +185,8 @@ def clip_in(table: Table, source: Source, reading: Reading) -> Clip:
     Raises:
         FormatError: it is not there, or contradicts itself.
     """
-    if table.columns.clip:
-        return table.clip(source.name, reading.classes)
-    return replace(table.clip(table.source.name, reading.classes), name=source.name)
+    inside = source.name_inside if table.columns.clip else table.source.name
+    return replace(table.clip(inside, reading.classes), name=source.name)
 
 
 def stamp(source: Source) -> int:
