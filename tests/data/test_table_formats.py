@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,11 @@ def clips_of(path, columns=WIDE, layout=PAIR, classes=("wave", "point"), kind=No
     known = FORMATS[kind or path.suffix[1:]].with_reading(Reading(layout, classes, columns))
     assert known.clips is not None
     return {name: known.read(Source(path, clip=name)) for name in known.clips(Source(path))}
+
+
+def read_all(known, reading, path):
+    known = known.with_reading(reading)
+    return [known.read(source) for _, source in list_clips(path, formats=[known])]
 
 
 def test_rows_in_any_order_make_clips_whose_gaps_are_missing(tmp_path):
@@ -315,6 +321,27 @@ def test_whole_clips_as_json(tmp_path):
 def test_faulty_json(tmp_path, content, said):
     with pytest.raises(FormatError, match=said):
         clips_of(written(tmp_path, content, name="t.json"), {})
+
+
+@pytest.mark.parametrize("kind", ["npz", "json"])
+@pytest.mark.parametrize("columns", [{}, {"label": "action", "subject": "who", "subjects": ["anna"]}])
+def test_of_whole_clips_the_joints_alone_may_be_asked(tmp_path, kind, columns):
+    told = {"label": "jump", "subject": "zoe", "action": "jump", "who": "zoe", "camera": [1, 2], "part": "some"}
+    joints, known = np.ones((3, 2, 2)), FORMATS[kind]
+    if kind == "npz":
+        np.savez(tmp_path / "c.npz", joints=joints, **told)
+    else:
+        clips = [
+            {"name": name, "joints": joints.tolist(), **told, "who": who} for name, who in (("c", "a1"), ("d", "b1"))
+        ]
+        (tmp_path / "c.json").write_text(json.dumps({"clips": clips}))
+    reading = Reading(PAIR, ("wave", "point"), columns)
+    path = tmp_path / f"c.{kind}"
+    assert all(
+        (clip.label, clip.subject) == (-1, -1) for clip in read_all(known, replace(reading, joints_alone=True), path)
+    )
+    with pytest.raises(FormatError):
+        read_all(known, reading, path)
 
 
 def test_npz_with_arrays_under_their_own_and_other_names(tmp_path):

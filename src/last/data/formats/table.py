@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from last.data.clip import Clip, FormatError
-from last.data.formats.columns import MAX_VALUES, NUMBERED, Columns, facts, require_distinct
+from last.data.formats.columns import MAX_VALUES, NUMBERED, TOLD, Columns, facts, require_distinct
 from last.data.formats.format import Reading
 from last.data.formats.source import Source
 from last.skeleton import Layout
@@ -57,7 +57,7 @@ class Table:
             FormatError: its rows contradict each other; names the first that does.
         """
         rows, told = self.rows[clip], {}
-        for key in ("label", *NUMBERED, "part"):
+        for key in TOLD:
             if key in self.texts:
                 codes, values = self.texts[key]
                 of_rows = codes[rows]
