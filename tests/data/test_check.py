@@ -20,7 +20,7 @@ from last.data.store import ClipStore
 def test_a_sound_store_has_no_findings(tmp_path):
     done = []
     assert check(write(tmp_path / "s", *sound()), lambda *d: done.append(d)) == []
-    assert done == [(i, 10) for i in range(1, 11)]
+    assert done == [(i, 20) for i in range(1, 21)]
 
 
 def test_every_fault_of_a_store_is_found_at_once(tmp_path):
@@ -33,7 +33,8 @@ def test_every_fault_of_a_store_is_found_at_once(tmp_path):
     faulty = (zero, frozen, pixels, moving(4, frames=1), moving(9, frames=5), swapped, crowd)
     path = write(tmp_path / "s", moving(0), moving(0), moving(0), *faulty, classes=3)
     assert messages(path) == {
-        "classes have no clip": (2, "'class1'"),
+        "classes have no clip": (1, "'class2'"),
+        "classes have fewer than 10 clips": (2, "'class0' has 5"),
         "clips have the same joints as another": (2, "clip1 and clip0"),
         "clips have joints that are all zero": (1, "clip3"),
         "clips have joints that never move": (1, "clip4"),
@@ -60,7 +61,7 @@ def overwrite(path: Path, **values: object) -> None:
         ({"joints": np.nan}, "clips have joints that are not finite", "clip0"),
         ({"joints": 1.0}, "files of the store are not what was written, by their checksums", "joints.npy"),
         ({"label": 7}, "the store cannot be opened", "clip 0, 'clip0', .*label 7"),
-        ({"frames": 10_000}, "the store cannot be opened", "ends beyond the 100 rows"),
+        ({"frames": 10_000}, "the store cannot be opened", "ends beyond the 200 rows"),
     ],
 )
 def test_a_store_damaged_by_others_is_an_error(tmp_path, damage, message, example):
@@ -90,7 +91,7 @@ def test_copies_under_another_class_are_worse(tmp_path):
 
 def test_a_store_of_another_data_set_is_told(tmp_path):
     found = messages(write(tmp_path / "s", *sound()), dataset="ntu60")
-    assert found["the store has other classes than the data set"] == (1, "1 in the store, 60 in 'ntu60'")
+    assert found["the store has other classes than the data set"] == (1, "2 in the store, 60 in 'ntu60'")
 
 
 def test_labels_outside_the_classes_of_a_data_set(tmp_path):

@@ -23,6 +23,19 @@ def test_classes_and_subjects_of_few_clips(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_set_of_one_class_is_an_error(tmp_path, stored):
+    clips = [Clip(moving(i), f"c{i:02d}", "ntu", 1) for i in range(12)]
+    path = write_clips(tmp_path / "s", clips) if stored else tmp_path
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("about: {format: csv, layout: ntu, classes: [class0, class1]}\nrecipe: few_clips")
+    found = check(path, **({} if stored else {"dataset": str(mine)} | raw(tmp_path, *clips)))
+    assert [(f.severity, f.message, f.count, f.example) for f in found if "class" in f.message] == [
+        ("error", "clips are all of one class, so there is nothing to tell apart", 12, "'class1'"),
+        ("warning", "classes have no clip", 1, "'class0'"),
+    ]
+
+
 def split_clips() -> list[Clip]:
     """Twenty clips of two classes by subjects 1 and 2, each seen by cameras 1 and 2."""
     return [

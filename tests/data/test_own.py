@@ -317,6 +317,13 @@ def test_y_points_down_where_the_head_lies_lower():
     assert not own_layout("a", names, [joints]).layout.y_down
     assert own_layout("a", names, [-joints]).layout.y_down
     assert own_layout("a", names, [joints[..., :2]]).layout.y_down  # pixels
+    for names, missing in {
+        ("Head", "Hip", "Hand"): "no joint is named foot, ankle or knee, so y",
+        ("Tail", "Hip", "Foot"): "no joint is named head, nose or neck, so y",
+        ("Tail", "Hip", "Hand"): "no joint is named head, nose or neck and none foot, ankle or knee, so y",
+    }.items():
+        made = own_layout("a", names, [-joints])
+        assert made.upright.startswith(missing) and not made.layout.y_down
 
 
 def test_a_folder_of_tables_whose_folders_are_the_classes(tmp_path):

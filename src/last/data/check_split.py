@@ -18,13 +18,16 @@ UNFOLLOWED = "a protocol cannot be followed"
 
 
 def check_classes(labels: np.ndarray, classes: tuple[str, ...], findings: Findings) -> None:
-    """Find classes of few clips.
+    """Find classes of few clips, and a set of one class.
 
     Args:
         labels: of all clips, (clips,).
         classes: name of each label.
         findings: to add to.
     """
+    if len(present := np.unique(labels)) == 1:
+        example = f"'{classes[present[0]]}'"
+        findings.add("error", "clips are all of one class, so there is nothing to tell apart", example, len(labels))
     for name, count in zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True):
         if count == 0:
             findings.add("warning", "classes have no clip", f"'{name}'")
