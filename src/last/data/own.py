@@ -14,7 +14,7 @@ from last.data import layouts
 from last.data.clip import UNKNOWN, FormatError
 from last.data.formats import csv_table, json_table, parquet_table
 from last.data.formats.columns import NUMBERED, Columns, require_distinct
-from last.data.formats.source import Source, list_zip
+from last.data.formats.source import Source, files_in, list_zip
 from last.data.formats.table import Table
 from last.data.own_columns import Guess, guess_columns
 from last.data.own_layout import own_layout
@@ -127,7 +127,7 @@ def _files(path: Path) -> tuple[str, list[Source]]:
     if path.suffix.lower() == ".zip":
         found = [source for source, _, _ in list_zip(path, suffixes)]
     else:
-        files = path.rglob("*") if path.is_dir() else [path]
+        files = files_in(path) if path.is_dir() else [path]
         found = [Source(file) for file in files if file.name.lower().endswith(suffixes) and file.is_file()]
     if not found:
         raise FormatError(f"{path} holds no table that could be described, expected {', '.join(suffixes)}")

@@ -27,7 +27,7 @@ from last.data.formats import (
 )
 from last.data.formats.columns import UndescribedError, no_description
 from last.data.formats.format import Format, Reading
-from last.data.formats.source import NoSkeletonError, Source, list_zip
+from last.data.formats.source import NoSkeletonError, Source, files_in, list_zip
 
 __all__ = [
     "FORMATS",
@@ -163,8 +163,8 @@ def _files(paths: Sequence[Path], suffixes: tuple[str, ...]) -> tuple[list[Found
     for path in paths:
         if not path.exists():
             raise FormatError(f"{path} does not exist, expected {', '.join(suffixes)} files, a folder or a zip of them")
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.suffix.lower() == ".zip" and not file.is_dir():
+        for file in files_in(path) if path.is_dir() else [path]:
+            if file.suffix.lower() == ".zip":
                 try:
                     found += [Found(*member) for member in list_zip(file, suffixes)]
                 except FormatError as error:

@@ -99,6 +99,25 @@ def as_source(source: "Source | Path | str") -> Source:
     return source if isinstance(source, Source) else Source(Path(source))
 
 
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder and of those within it, sorted.
+
+    Linked folders are looked into too; one that is reached in several ways is so once, if it can be without a link.
+    """
+    files, entered, tops = [], set(), [folder]
+    for top in tops:
+        for place, folders, names in os.walk(top):
+            real = os.path.realpath(place)
+            if real in entered:
+                folders.clear()
+                continue
+            entered.add(real)
+            folders.sort()
+            files += [Path(place, name) for name in names]
+            tops += [link for name in folders if (link := Path(place, name)).is_symlink()]  # grows as it goes
+    return sorted(files)
+
+
 def list_zip(path: Path, suffixes: tuple[str, ...]) -> list[tuple[Source, int, int]]:
     """The members of a zip with one of these suffixes, each with its size and checksum.
 
