@@ -156,6 +156,7 @@ def train(
     config = run.config
     store = open_store(config)
     train_part, test_part = split(store, config.data.protocol, config.data.name)
+    neither = len(store) - len(train_part) - len(test_part)
     rng = np.random.default_rng(config.training.seed)
     train_part, validation_part = validation_split(store.clips, train_part, config.training.validation, rng)
     machine, recipe = config.environment, config.training
@@ -194,7 +195,8 @@ def train(
         reporter.say(f"{run.path} was stopped before its first checkpoint, so it begins anew, from the same seed")
     reporter.say(
         f"{config.model.name}, {_size(model)}; {config.data.name} {config.data.protocol}: "
-        f"{len(train_part)} clips to train, {len(validation_part)} to validate, {len(test_part)} to test; "
+        f"{len(train_part)} clips to train, {len(validation_part)} to validate, {len(test_part)} to test"
+        f"{f', {neither} for neither' if neither else ''}; "
         f"{provenance.hardware(device)}, {trainer.unit.precision.note}; run {run.path}"
     )
     reporter.say("; ".join([feed.note, kernels, *([trainer.note] if device.type == "cuda" else [])]))

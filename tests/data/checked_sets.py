@@ -22,10 +22,11 @@ def moving(seed: int, frames: int = 10) -> np.ndarray:
     return (joints + rng.normal(0, 0.004, joints.shape)).astype(np.float32)[:, None]
 
 
-def write(path: Path, *joints: np.ndarray, classes: int = 1, **known: object) -> Path:
+def write(path: Path, *joints: np.ndarray, classes: int = 2, **known: object) -> Path:
+    """A store of clips of which the first half are of one class and the others of the next."""
     with StoreWriter(path, NTU, [f"class{i}" for i in range(classes)], **known) as writer:
         for i, x in enumerate(joints):
-            writer.append(Clip(x, f"clip{i}", "ntu", label=0))
+            writer.append(Clip(x, f"clip{i}", "ntu", label=2 * i // len(joints)))
     return path
 
 
@@ -36,7 +37,7 @@ def write_clips(path: Path, clips: list[Clip], classes: int = 2, **known: object
     return path
 
 
-def sound(count: int = 10) -> list[np.ndarray]:
+def sound(count: int = 20) -> list[np.ndarray]:
     return [moving(100 + i) for i in range(count)]
 
 

@@ -20,7 +20,7 @@ from last.data.store import ClipStore
 def test_a_sound_store_has_no_findings(tmp_path):
     done = []
     assert check(write(tmp_path / "s", *sound()), lambda *d: done.append(d)) == []
-    assert done == [(i, 10) for i in range(1, 11)]
+    assert done == [(i, 20) for i in range(1, 21)]
 
 
 def test_every_fault_of_a_store_is_found_at_once(tmp_path):
@@ -33,7 +33,8 @@ def test_every_fault_of_a_store_is_found_at_once(tmp_path):
     faulty = (zero, frozen, pixels, moving(4, frames=1), moving(9, frames=5), swapped, crowd)
     path = write(tmp_path / "s", moving(0), moving(0), moving(0), *faulty, classes=3)
     assert messages(path) == {
-        "classes have no clip": (2, "'class1'"),
+        "classes have no clip": (1, "'class2'"),
+        "classes have fewer than 10 clips": (2, "'class0' has 5"),
         "clips have the same joints as another": (2, "clip1 and clip0"),
         "clips have joints that are all zero": (1, "clip3"),
         "clips have joints that never move": (1, "clip4"),
@@ -60,7 +61,7 @@ def overwrite(path: Path, **values: object) -> None:
         ({"joints": np.nan}, "clips have joints that are not finite", "clip0"),
         ({"joints": 1.0}, "files of the store are not what was written, by their checksums", "joints.npy"),
         ({"label": 7}, "the store cannot be opened", "clip 0, 'clip0', .*label 7"),
-        ({"frames": 10_000}, "the store cannot be opened", "ends beyond the 100 rows"),
+        ({"frames": 10_000}, "the store cannot be opened", "ends beyond the 200 rows"),
     ],
 )
 def test_a_store_damaged_by_others_is_an_error(tmp_path, damage, message, example):
@@ -90,7 +91,7 @@ def test_copies_under_another_class_are_worse(tmp_path):
 
 def test_a_store_of_another_data_set_is_told(tmp_path):
     found = messages(write(tmp_path / "s", *sound()), dataset="ntu60")
-    assert found["the store has other classes than the data set"] == (1, "1 in the store, 60 in 'ntu60'")
+    assert found["the store has other classes than the data set"] == (1, "2 in the store, 60 in 'ntu60'")
 
 
 def test_labels_outside_the_classes_of_a_data_set(tmp_path):
@@ -164,6 +165,15 @@ def test_of_tables_that_nobody_described_the_whole_folder_is_to_be(tmp_path):
 )
 def test_a_place_without_data_is_one_finding(tmp_path, place, message):
     assert messages(tmp_path / place).keys() == {message}
+
+
+def test_clips_of_the_same_name_are_told(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "c0.fake").touch()
+    found = messages(tmp_path, **raw(tmp_path / "a", Clip(moving(0), "c0", "ntu", 0)))
+    example = f"{tmp_path}/b/c0.fake as {tmp_path}/a/c0.fake"
+    assert found["clips have the name of another and would be left out"] == (1, example)
 
 
 def test_of_no_clips_no_class_is_missed(tmp_path):

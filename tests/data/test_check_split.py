@@ -6,7 +6,7 @@ import pytest
 from checked_sets import messages, moving, raw, write_clips
 
 from last.data.check import check
-from last.data.clip import Clip
+from last.data.clip import UNKNOWN, Clip
 
 
 def test_classes_and_subjects_of_few_clips(tmp_path):
@@ -20,6 +20,19 @@ def test_classes_and_subjects_of_few_clips(tmp_path):
         ("warning", "classes have fewer than 10 clips", 1, "'class1' has 5"),
         ("warning", "classes have no clip", 1, "'class3'"),
         ("warning", "subjects have clips of one class only, which they may give away", 1, "subject 3, 2 clips"),
+    ]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_set_of_one_class_is_an_error(tmp_path, stored):
+    clips = [Clip(moving(i), f"c{i:02d}", "ntu", 1) for i in range(12)]
+    path = write_clips(tmp_path / "s", clips) if stored else tmp_path
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("about: {format: csv, layout: ntu, classes: [class0, class1]}\nrecipe: few_clips")
+    found = check(path, **({} if stored else {"dataset": str(mine)} | raw(tmp_path, *clips)))
+    assert [(f.severity, f.message, f.count, f.example) for f in found if "class" in f.message] == [
+        ("error", "clips are all of one class, so there is nothing to tell apart", 12, "'class1'"),
+        ("warning", "classes have no clip", 1, "'class0'"),
     ]
 
 
@@ -78,6 +91,22 @@ def test_what_a_description_says_wrongly_is_told_with_the_other_faults(tmp_path,
         "cameras that test under 'xsub' are those of no clip": ("error", 1, "7, where the clips have 1, 2"),
         "names that test under 'xsub' are those of no clip": ("warning", 1, f"c20, where the clips have {there}"),
     }
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_clips_without_the_id_that_a_protocol_chooses_by_are_told(tmp_path, stored):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "about: {format: csv, layout: ntu, classes: [class0, class1]}\nrecipe: few_clips\n"
+        "protocols: {xsub: {train: {subject: [1]}}, xview: {train: {camera: [1]}}}"
+    )
+    clips = [replace(clip, subject=UNKNOWN) if i in (4, 6) else clip for i, clip in enumerate(split_clips())]
+    rules = {"xsub": {"train": {"subject": [1]}}, "xview": {"train": {"camera": [1]}}}
+    path = write_clips(tmp_path / "s", clips, protocols=rules) if stored else tmp_path
+    options = {"dataset": str(mine)} | ({} if stored else raw(tmp_path, *clips))
+    assert [(f.severity, f.message, f.count, f.example) for f in check(path, **options)] == [
+        ("warning", "clips of no known subject neither train nor test under 'xsub'", 2, "c04")
+    ]
 
 
 def test_a_description_that_is_right_is_sound(tmp_path):

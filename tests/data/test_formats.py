@@ -347,3 +347,19 @@ def test_a_file_that_is_not_read_is_not_called_text_that_is_not_json(tmp_path, m
     monkeypatch.setattr(source_module, "MAX_BYTES", 10)
     with pytest.raises(FormatError, match=r"long\.json has \d+ bytes, expected at most 10 for one clip$"):
         nw_ucla.read(write_json(tmp_path / "long.json"))
+
+
+def test_linked_folders_are_looked_into_once_and_by_their_own_name_where_they_have_one(tmp_path):
+    text = ntu_text(body())
+    for place, number in (("raw/walk", 1), ("elsewhere/run", 2)):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / f"S001C001P001R001A00{number}.skeleton").write_text(text)
+    raw = tmp_path / "raw"
+    (raw / "run").symlink_to(tmp_path / "elsewhere" / "run")
+    (raw / "all").symlink_to(raw)
+    (raw / "a_walk").symlink_to(raw / "walk")
+    (raw / "walk" / "up").symlink_to("..")
+    (raw / "gone").symlink_to(tmp_path / "nothing")
+    assert [file.relative_to(raw).parts[0] for file in source_module.files_in(raw)] == ["gone", "run", "walk"]
+    found, unlisted = find_files([raw], FORMATS["ntu"])
+    assert [file.source.path.parent.name for file in found] == ["walk", "run"] and not unlisted

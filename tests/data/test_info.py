@@ -10,6 +10,7 @@ from last.data.store_writer import StoreWriter
 @pytest.fixture
 def store(tmp_path, stick):
     rules = {"mine": {"train": {"subject": [1]}, "test": {"subject": [2]}}, "none": {"train": {"subject": [9]}}}
+    rules["first"] = {"train": {"name": ["c0"]}, "test": {"name": ["c3"]}}
     origin = {"raw": ["a.zip", "b"], "left out": {"no skeleton": 2}, "cleaned": {}}
     with StoreWriter(tmp_path / "s", stick, ["run", "jump"], provenance=origin, protocols=rules) as writer:
         for i in range(4):
@@ -36,6 +37,7 @@ def test_all_that_a_person_asks_of_a_store_is_told(store):
         "joints": "14 rows of float32, every joint seen",
         "part given/test": "1 clips",
         "part given/train": "3 clips",
+        "protocol first": "1 train, 1 test, 2 do neither",
         "protocol given": "3 train, 1 test",
         "protocol mine": "2 train, 2 test",
         "origin: raw": "a.zip, b",
@@ -61,4 +63,4 @@ def test_an_empty_store_is_described(tmp_path, stick):
 def test_a_packaged_set_is_known_by_layout_and_classes(ucla_like, store):
     assert packaged_dataset(ucla_like) == "nw_ucla" and packaged_dataset(store) == ""
     assert protocols_for(ucla_like, "nw_ucla") == ["xview"]
-    assert protocols_for(store, "") == ["given", "mine", "none"]
+    assert protocols_for(store, "") == ["first", "given", "mine", "none"]

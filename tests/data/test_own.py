@@ -1,3 +1,5 @@
+import csv
+
 import numpy as np
 import pytest
 import yaml
@@ -112,18 +114,23 @@ def small(path, joints, header, clips, subject=""):
     path.write_text("\n".join(lines) + "\n")
 
 
-def test_a_built_in_layout_is_found_by_its_bones(tmp_path):
-    layout = load_layout("penn13")
+def penn_body(names):
+    """Joints of Penn Action where they are in a body that stands, by their names in its layout, (V, 2)."""
     places = {
         **{"head": (0, 0), "shoulder": (20, 30), "elbow": (28, 60), "wrist": (30, 90)},
         **{"hip": (12, 95), "knee": (14, 135), "ankle": (15, 175)},
     }
-    joints = np.array(
+    return np.array(
         [
             np.multiply(places[name.split("_")[-1]], (-1 if name.startswith("left") else 1, 1)) + np.array([300, 100])
-            for name in layout.joints
+            for name in names
         ]
     )
+
+
+def test_a_built_in_layout_is_found_by_its_bones(tmp_path):
+    layout = load_layout("penn13")
+    joints = penn_body(layout.joints)
     header = ["clip", "frame", "label", *(f"{name}_{axis}" for name in layout.joints for axis in "xy")]
     path = tmp_path / "poses.csv"
     small(path, joints, header, [(f"c{i}", "yes" if i % 2 else "no") for i in range(10)])
@@ -136,12 +143,46 @@ def test_a_built_in_layout_is_found_by_its_bones(tmp_path):
     assert content["about"]["layout"] == "penn13"
     assert content["about"]["classes"] == ["no", "yes"]  # words that YAML would take for truth values
     # Nobody is named, so a fifth of each class is held out.
-    rules = content["protocols"]["holdout"]
-    assert rules.keys() == {"train"}  # so that clips that come later test
-    held = {f"c{i}" for i in range(10)} - set(rules["train"]["name"])
-    assert len(held) == 2 and len(rules["train"]["name"]) == 8
-    assert [int(name[1]) % 2 for name in sorted(held)].count(0) == 1
+    assert content["protocols"] == {"holdout": {"train": {"fraction": 0.8}}}
     assert any("too hopeful" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_joints_of_a_built_in_layout_in_another_order_are_taken_by_their_names(tmp_path, is_long):
+    layout = load_layout("penn13")
+    names = [layout.joints[v] for v in layout.mirror]  # right before left: bones alone would tell no difference
+    joints, path = penn_body(names), tmp_path / "poses.csv"
+    scores = np.arange(13) / 20  # of each joint its own
+    if is_long:
+        lines = ["frame,joint,x,y,score"]
+        told = list(zip(names, joints, scores, strict=True))
+        lines += [f"{frame},{name},{x},{y},{score}" for frame in range(3) for name, (x, y), score in told]
+    else:
+        lines = [",".join(["frame", *(f"{name}_{part}" for name in names for part in ("x", "y", "conf"))])]
+        row = ",".join(f"{x},{y},{score}" for (x, y), score in zip(joints, scores, strict=True))
+        lines += [f"{frame},{row}" for frame in range(3)]
+    path.write_text("\n".join(lines) + "\n")
+    assert any("by their names" in sentence for sentence in write_description(path, "mine", tmp_path))
+    dataset = load_dataset(str(tmp_path / "mine.yaml"))
+    assert dataset.layout == layout
+    ((known, source),) = list_clips(path, formats=[dataset.format])
+    clip = known.read(source)
+    np.testing.assert_array_equal(clip.joints[0, 0], penn_body(layout.joints))
+    assert clip.confidence is not None
+    np.testing.assert_allclose(clip.confidence[0, 0], scores[[names.index(name) for name in layout.joints]])
+
+
+@pytest.mark.parametrize(("sides", "built_in"), [("LR", True), ("RL", False)])
+def test_a_layout_whose_sides_contradict_the_names_is_not_taken(tmp_path, sides, built_in):
+    layout = load_layout("penn13")
+    names = [name.replace("left_", f"{sides[0]} ").replace("right_", f"{sides[1]} ") + " pt" for name in layout.joints]
+    header = ["clip", "frame", "label", *(f"{name}_{axis}" for name in names for axis in "xy")]
+    small(tmp_path / "poses.csv", penn_body(layout.joints), header, [("c", "a")])
+    data = describe(tmp_path / "poses.csv")
+    assert data.is_built_in == built_in
+    if not built_in:
+        assert data.layout.joints[1] == "right_shoulder_pt"
+        assert "92% have names of another side" in data.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -276,6 +317,13 @@ def test_y_points_down_where_the_head_lies_lower():
     assert not own_layout("a", names, [joints]).layout.y_down
     assert own_layout("a", names, [-joints]).layout.y_down
     assert own_layout("a", names, [joints[..., :2]]).layout.y_down  # pixels
+    for names, missing in {
+        ("Head", "Hip", "Hand"): "no joint is named foot, ankle or knee, so y",
+        ("Tail", "Hip", "Foot"): "no joint is named head, nose or neck, so y",
+        ("Tail", "Hip", "Hand"): "no joint is named head, nose or neck and none foot, ankle or knee, so y",
+    }.items():
+        made = own_layout("a", names, [-joints])
+        assert made.upright.startswith(missing) and not made.layout.y_down
 
 
 def test_a_folder_of_tables_whose_folders_are_the_classes(tmp_path):
@@ -287,11 +335,57 @@ def test_a_folder_of_tables_whose_folders_are_the_classes(tmp_path):
             small(tmp_path / label / f"{label}{i}.csv", rng.normal(size=(2, 3)), header, [("", "")])
     data = describe(tmp_path)
     assert data.classes == ("run", "walk")
-    assert [(clip.name, clip.label) for clip in data.clips][:2] == [("run0", "run"), ("run1", "run")]
+    assert [clip.label for clip in data.clips] == ["run"] * 3 + ["walk"] * 3
     write_description(tmp_path, "mine", tmp_path)
     dataset = load_dataset(str(tmp_path / "mine.yaml"))
     read = [dataset.format.read(source) for _, source in list_clips(tmp_path, formats=[dataset.format])]
     assert [dataset.classes[clip.label] for clip in read] == ["run"] * 3 + ["walk"] * 3
+
+
+def test_clips_of_nobody_are_told_where_people_part_the_clips(tmp_path):
+    lines = ["clip,label,subject,a_x,a_y,b_x,b_y"]
+    # Nobody's are the only clips of 'sit' that do not train, and lie in neither part.
+    for clip, (label, subject) in enumerate([("wave", 1), ("sit", 1), ("wave", 2), ("wave", ""), ("sit", "")]):
+        lines += [f"c{clip},{label},{subject},1,2,3,4"] * 3
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    sentences = write_description(tmp_path / "t.csv", "mine", tmp_path)
+    assert "2 clips have no subject, so they neither train nor test" in sentences
+    assert "no clip of sit tests; choose other subjects under protocols" in sentences
+
+
+def test_a_description_is_as_long_as_can_be_read_whatever_the_number_of_clips(tmp_path):
+    lines = [f"clip {i:04d} of a day in May,{'ab'[i % 2]},{t},2,3,4" for i in range(3000) for t in range(2)]
+    (tmp_path / "t.csv").write_text("\n".join(["clip,label,a_x,a_y,b_x,b_y", *lines]) + "\n")
+    write_description(tmp_path / "t.csv", "mine", tmp_path)
+    assert load_dataset(str(tmp_path / "mine.yaml")).protocols == ("holdout",)
+
+
+def test_names_of_any_letters_stay_what_they_are(tmp_path):
+    labels = [
+        "two  blanks",
+        "a, b",
+        "it's",
+        '"',
+        "\\",
+        "\x7f",
+        "a\u2028b",
+        "🤸\u00a0x",
+        "no",
+        "1.0",
+        "# 1",
+        *("long " * 9 + c for c in "abc"),
+    ]
+    table = tmp_path / "2024\x7f.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["clip", "label", *(f"he\x85ad {v}_{axis}" for v in "12" for axis in "xy")])
+        writer.writerows([f"c{i}", label, i, 2, 3, 4] for i, label in enumerate(labels) for _ in range(2))
+    write_description(table, "2024", tmp_path)
+    dataset = load_dataset(str(tmp_path / "2024.yaml"))
+    assert sorted(dataset.classes) == sorted(labels)
+    assert dataset.name == dataset.layout.name == "2024"
+    read = [dataset.format.read(source) for _, source in list_clips(table, formats=[dataset.format])]
+    assert [dataset.classes[clip.label] for clip in sorted(read, key=lambda clip: int(clip.name[1:]))] == labels
 
 
 def test_what_cannot_be_described_is_said(tmp_path):

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from last.data.protocols import PROTOCOLS, ProtocolError, held_parts, require_rules, split, validation_split
+from last.data.own_rules import require_rules
+from last.data.protocols import PROTOCOLS, ProtocolError, held_parts, split, validation_split
 from last.data.store import CLIP_DTYPE, ClipStore
 from last.setting_values import ConfigError
 
@@ -164,6 +165,35 @@ def test_ones_own_rules_are_protocols():
     assert [part.tolist() for part in split(table, "rest", "mine")] == [[0, 3], [1, 2]]
 
 
+def test_a_clip_without_the_id_that_a_rule_chooses_by_is_in_neither_part():
+    rules = {
+        "rest": {"train": {"subject": [1]}},
+        "both": {"train": {"subject": [1]}, "test": {"camera": [1]}},
+        "name": {"train": {"name": ["a"]}},
+    }
+    table = Table(protocols=rules, subject=[1, 2, -1, 1, 3], camera=[2, 1, 1, -1, 1], name=list("abcde"))
+    expected = {"rest": [[0, 3], [1, 4]], "both": [[0], [1, 4]], "name": [[0], [1, 2, 3, 4]]}
+    for name, parts in expected.items():
+        assert [part.tolist() for part in split(table, name, "mine")] == parts
+
+
+def test_a_fraction_of_each_class_trains_and_every_class_tests():
+    rules = {"holdout": {"train": {"fraction": 0.8}}}
+    counts = [100, 10, 6, 2, 1]
+    labels = np.repeat(np.arange(5), counts)
+    names = [f"take{i:03d}" for i in range(len(labels))]
+    trains, tests = split(Table(protocols=rules, name=names, label=labels), "holdout", "mine")
+    assert np.bincount(labels[trains]).tolist() == [80, 8, 5, 1, 1]
+    assert np.bincount(labels[tests], minlength=5).tolist() == [20, 2, 1, 1, 0]
+    assert tests[0] != 0 or not (np.diff(tests[:20]) == 5).all()  # not the first, nor each fifth
+    # Neither the order of the clips nor those of other classes matter; some that are added move few.
+    turned, _ = split(Table(protocols=rules, name=names[:100][::-1], label=labels[:100]), "holdout", "mine")
+    assert set(99 - turned) == set(trains[:80])
+    more = Table(protocols=rules, name=[*names[:100], *(f"new{i}" for i in range(10))], label=0)
+    later, _ = split(more, "holdout", "mine")
+    assert len(set(trains[:80]) - set(later)) <= 4 and 4 <= (later >= 100).sum() <= 9
+
+
 def test_rules_that_train_on_test_clips_are_refused():
     rules = {"own": {"train": {"camera": [1, 2]}, "test": {"subject": [1]}}}
     with pytest.raises(ProtocolError, match="'own' of 'mine' trains on 2 of the 3 clips that it tests on, such as a "):
@@ -174,7 +204,9 @@ def test_rules_that_train_on_test_clips_are_refused():
     "rule",
     [None, {}, {"test": {"subject": [1]}}, {"train": {}}, {"train": {"subjects": [1]}}, {"train": {"subject": 1}},
      {"train": {"subject": []}},
-     {"train": {"subject": ["1"]}}, {"train": {"name": [1]}}, {"train": {"label": [0]}, "val": {"label": [1]}}],
+     {"train": {"subject": ["1"]}}, {"train": {"name": [1]}}, {"train": {"label": [0]}, "val": {"label": [1]}},
+     {"train": {"fraction": 1}}, {"train": {"fraction": 1.5}}, {"train": {"fraction": [0.5]}},
+     {"train": {"fraction": 0.8}, "test": {"fraction": 0.2}}],
 )  # fmt: skip
 def test_a_rule_that_is_none_is_a_sentence(rule):
     with pytest.raises(ConfigError, match=r"protocol 'x' in mine.yaml is .*, expected 'train' and perhaps 'test'"):

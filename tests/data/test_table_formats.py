@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,11 @@ def clips_of(path, columns=WIDE, layout=PAIR, classes=("wave", "point"), kind=No
     known = FORMATS[kind or path.suffix[1:]].with_reading(Reading(layout, classes, columns))
     assert known.clips is not None
     return {name: known.read(Source(path, clip=name)) for name in known.clips(Source(path))}
+
+
+def read_all(known, reading, path):
+    known = known.with_reading(reading)
+    return [known.read(source) for _, source in list_clips(path, formats=[known])]
 
 
 def test_rows_in_any_order_make_clips_whose_gaps_are_missing(tmp_path):
@@ -147,6 +153,28 @@ def test_subjects_are_numbers_or_end_in_one_or_are_listed(tmp_path, word, column
     path = written(tmp_path, HEADER, f"c,0,1,{word},1,2,3,4")
     clip = clips_of(path, {**WIDE, **columns})["c"]
     assert (clip.subject, clip.label) == (subject, 1)
+
+
+@pytest.mark.parametrize(
+    ("classes", "label", "expected"),
+    [
+        (("wave", "point"), "1.0", 1),
+        (("2", "5", "7"), "5", 1),
+        (("1", "2", "3"), "1.0", 0),
+        (("1.0", "2.0"), "2", 1),
+        (("none", "3"), "3", 1),
+    ],
+)
+def test_a_number_is_a_class_s_place_only_where_no_class_is_named_by_one(tmp_path, classes, label, expected):
+    path = written(tmp_path, HEADER, f"c,0,{label},1,1,2,3,4")
+    assert clips_of(path, classes=classes)["c"].label == expected
+
+
+@pytest.mark.parametrize(("classes", "label"), [(("2", "5", "7"), "0"), (("none", "3"), "1")])
+def test_a_number_that_names_no_class_is_refused(tmp_path, classes, label):
+    path = written(tmp_path, HEADER, f"c,0,{label},1,1,2,3,4")
+    with pytest.raises(FormatError, match=f"line 2: the label is '{label}', expected one of '{classes[0]}', "):
+        clips_of(path, classes=classes)
 
 
 def test_the_data_s_own_parts(tmp_path):
@@ -295,6 +323,27 @@ def test_faulty_json(tmp_path, content, said):
         clips_of(written(tmp_path, content, name="t.json"), {})
 
 
+@pytest.mark.parametrize("kind", ["npz", "json"])
+@pytest.mark.parametrize("columns", [{}, {"label": "action", "subject": "who", "subjects": ["anna"]}])
+def test_of_whole_clips_the_joints_alone_may_be_asked(tmp_path, kind, columns):
+    told = {"label": "jump", "subject": "zoe", "action": "jump", "who": "zoe", "camera": [1, 2], "part": "some"}
+    joints, known = np.ones((3, 2, 2)), FORMATS[kind]
+    if kind == "npz":
+        np.savez(tmp_path / "c.npz", joints=joints, **told)
+    else:
+        clips = [
+            {"name": name, "joints": joints.tolist(), **told, "who": who} for name, who in (("c", "a1"), ("d", "b1"))
+        ]
+        (tmp_path / "c.json").write_text(json.dumps({"clips": clips}))
+    reading = Reading(PAIR, ("wave", "point"), columns)
+    path = tmp_path / f"c.{kind}"
+    assert all(
+        (clip.label, clip.subject) == (-1, -1) for clip in read_all(known, replace(reading, joints_alone=True), path)
+    )
+    with pytest.raises(FormatError):
+        read_all(known, reading, path)
+
+
 def test_npz_with_arrays_under_their_own_and_other_names(tmp_path):
     joints = np.arange(8, dtype=np.float64).reshape(2, 2, 2)
     joints[0, 0] = np.nan
@@ -374,3 +423,38 @@ def test_files_of_one_name_in_class_folders_are_clips_of_their_own(tmp_path, kin
         "wave_001": (0, 1.0),
         "point_001": (1, 2.0),
     }
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_clips_of_one_name_in_many_files_are_clips_of_their_own(tmp_path, kind):
+    """Numbers that begin anew in each file; two files of one name; and a clip that is called as another would be."""
+    held = {"a/s1": ["1", "2"], "a/s2": ["1"], "b/s1": ["1"], "c/s3": ["a_s1_1", "s3_7"], "d/s3": ["s3_7"]}
+    for at, (place, names) in enumerate(held.items()):
+        path = tmp_path / f"{place}.{kind}"
+        path.parent.mkdir(exist_ok=True)
+        if kind == "csv":
+            written(path.parent, "clip,a_x,a_y,b_x,b_y", *(f"{name},{at},0,0,0" for name in names), name=path.name)
+        else:
+            clips = [{"name": name, "joints": [[[at, 0], [0, 0]]]} for name in names]
+            path.write_text(json.dumps({"clips": clips}))
+    known = FORMATS[kind].with_reading(Reading(PAIR, (), {"clip": "clip"} if kind == "csv" else {}))
+    clips = [known.read(source) for _, source in list_clips(tmp_path, formats=[known])]
+    found = {clip.name: clip.joints[0, 0, 0, 0] for clip in clips}
+    assert len(clips) == len(found) == 7
+    assert found.pop("2") == 0  # of one file alone
+    inner = {"s2_1": 1, "c_s3_7": 3, "d_s3_7": 4, "b_s1_1": 2, "s3_a_s1_1": 3, f"{tmp_path.name}_a_s1_1": 0}
+    assert {name: at for name, at in found.items() if name in inner} == inner
+    assert {source.name for _, source in list_clips(tmp_path / f"a/s1.{kind}", formats=[known])} == {"1", "2"}
+
+
+def test_files_of_one_name_in_folders_of_one_name_are_told_apart_by_those_above(tmp_path):
+    import zipfile
+
+    for day in ("monday", "friday"):
+        with zipfile.ZipFile(tmp_path / f"{day}.zip", "w") as archive:
+            archive.writestr("wave/001.csv", "a_x,a_y,b_x,b_y\n1,2,3,4\n")
+    known = FORMATS["csv"].with_reading(Reading(PAIR, ("wave",), {}))
+    paths = [tmp_path / "monday.zip", tmp_path / "friday.zip"]
+    assert [file.source.name for file in find_files(paths, known)[0]] == ["friday_wave_001", "monday_wave_001"]
+    twice, _ = find_files([paths[0], paths[0]], known)
+    assert [file.source.name for file in twice] == ["001", "001"]  # the same file is no other clip

@@ -16,7 +16,8 @@ from last.data.findings import Finding, Findings
 from last.data.formats import FORMATS, Format, NoSkeletonError, Source, find_clips
 from last.data.formats.columns import UndescribedError, no_description
 from last.data.info import packaged_dataset, protocols_for
-from last.data.protocols import no_protocol, require_rules
+from last.data.own_rules import require_rules
+from last.data.protocols import no_protocol
 from last.data.store import IDS, ClipStore, StoreError
 from last.setting_values import ConfigError
 from last.skeleton import Layout, load_layout
@@ -82,6 +83,7 @@ class _Pass:
         self._first: dict[bytes, tuple[str, int]] = {}
         self._ids: list[tuple[int, int]] = []
         self.known: dict[str, set[int | str]] = {key: set() for key in (*IDS, "name")}
+        self._without: dict[str, list[str]] = {key: [] for key in IDS}  # names of the clips that lack an id
         self.lists: set[str] = set()  # protocols that came with the clips
 
     def look_at(self, clip: Clip, layout: Layout) -> None:
@@ -91,7 +93,9 @@ class _Pass:
                 self._findings.add(*fault, clip.name)
         self._ids.append((clip.label, clip.subject))
         for key, values in self.known.items():
-            values.add(getattr(clip, key))
+            values.add(value := getattr(clip, key))
+            if value == UNKNOWN:
+                self._without[key].append(clip.name)
         self.lists |= {part.rpartition("/")[0] for part in clip.parts}
         name, label = self._first.setdefault(clip.digest(), (clip.name, clip.label))
         if name != clip.name:
@@ -109,7 +113,7 @@ class _Pass:
             check_classes(labels[(labels >= 0) & (labels < len(classes))], classes, self._findings)
         check_subjects(labels, subjects, self._findings)
         if self._ids:
-            check_rules(rules, self.known, self._findings)
+            check_rules(rules, self.known, self._without, self._findings)
 
 
 def _check_store(
@@ -170,6 +174,7 @@ def _check_raw(
         endings = ", ".join(sorted({each.suffix for each in formats}))
         findings.add("error", "there is neither a store nor a file of a known format", f"{path}, none of {endings}")
         return
+    _check_names(listed, findings)
     walk = _Pass(findings, stored=False)
     classes = known.classes if known else ()
     layout = layout or (known.layout if known else None)
@@ -189,6 +194,15 @@ def _check_raw(
         protocols = {*known.protocols, *walk.lists}
         if known.protocol not in protocols:
             findings.add("error", UNFOLLOWED, no_protocol(known.protocol, known.name, protocols))
+
+
+def _check_names(listed: Iterable[tuple[Format, Source]], findings: Findings) -> None:
+    """Find clips that are called as another, of which preparing keeps one."""
+    first: dict[tuple[str, str], Source] = {}
+    for known, source in listed:
+        one = first.setdefault((known.name, source.name), source)
+        if one is not source:
+            findings.add("error", "clips have the name of another and would be left out", f"{source} as {one}")
 
 
 def _tell_unreadable(error: FormatError, file: str, path: Path, findings: Findings) -> None:

@@ -1,12 +1,13 @@
 """What can be wrong with the labels and subjects of a set, and with the way a protocol splits it."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from last.data.clip import UNKNOWN
 from last.data.findings import Findings
+from last.data.own_rules import FRACTION, ids_of
 from last.data.protocols import ProtocolError, copied_from_training, split
 from last.data.store import ClipStore
 
@@ -17,13 +18,16 @@ UNFOLLOWED = "a protocol cannot be followed"
 
 
 def check_classes(labels: np.ndarray, classes: tuple[str, ...], findings: Findings) -> None:
-    """Find classes of few clips.
+    """Find classes of few clips, and a set of one class.
 
     Args:
         labels: of all clips, (clips,).
         classes: name of each label.
         findings: to add to.
     """
+    if len(present := np.unique(labels)) == 1:
+        example = f"'{classes[present[0]]}'"
+        findings.add("error", "clips are all of one class, so there is nothing to tell apart", example, len(labels))
     for name, count in zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True):
         if count == 0:
             findings.add("warning", "classes have no clip", f"'{name}'")
@@ -50,18 +54,30 @@ def check_subjects(labels: np.ndarray, subjects: np.ndarray, findings: Findings)
             findings.add("warning", "subjects have clips of one class only, which they may give away", example)
 
 
-def check_rules(rules: Mapping[str, Any], known: Mapping[str, Set[Any]], findings: Findings) -> None:
+def check_rules(
+    rules: Mapping[str, Any],
+    known: Mapping[str, Set[Any]],
+    without: Mapping[str, Sequence[str]],
+    findings: Findings,
+) -> None:
     """Find what a person's own protocols name and no clip has, such as subjects who are not in the recordings.
 
+    Clips that lack what a protocol chooses by are found too.
+
     Args:
-        rules: as :func:`last.data.protocols.require_rules` has them.
+        rules: as :func:`last.data.own_rules.require_rules` has them.
         known: the values that the clips have, of each id and of ``name``.
+        without: names of the clips of which an id is unknown, by id.
         findings: to add to.
     """
     for protocol, rule in rules.items():
+        for key in ids_of(rule):
+            if without[key]:
+                message = f"clips of no known {key} neither train nor test under '{protocol}'"
+                findings.add("warning", message, without[key][0], len(without[key]))
         for part, choice in rule.items():
             for key, values in choice.items():
-                absent = [value for value in values if value not in known[key]]
+                absent = [value for value in values if value not in known[key]] if key != FRACTION else []
                 if absent:
                     there = [str(value) for value in sorted(known[key] - {UNKNOWN})]
                     shown = ", ".join([*there[:MOST_SHOWN], *(["..."] if len(there) > MOST_SHOWN else [])])

@@ -10,8 +10,9 @@ from last.config import CONFIG_DIR, available, find, is_file, read_yaml
 from last.data import synthetic
 from last.data.clean import CleanOptions
 from last.data.formats import FORMATS, Format, Reading
+from last.data.own_rules import require_rules
 from last.data.prepare import Engine, PrepareReport, prepare
-from last.data.protocols import protocols_of, require_rules
+from last.data.protocols import protocols_of
 from last.data.store import ClipStore
 from last.data.store_writer import JointDtype
 from last.setting_values import ConfigError

@@ -83,7 +83,8 @@ def _sizes(store: ClipStore, protocol: str, dataset: str) -> str:
         train, test = split(store, protocol, dataset)
     except ProtocolError as error:
         return str(error)
-    return f"{len(train):,} train, {len(test):,} test"
+    neither = len(store) - len(train) - len(test)
+    return f"{len(train):,} train, {len(test):,} test" + (f", {neither:,} do neither" if neither else "")
 
 
 def _in_words(value: Any) -> str:

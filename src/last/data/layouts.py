@@ -26,7 +26,10 @@ class Suggestion:
             the joints of a Kinect over several people; 0 in two dimensions, where a bone's length says little.
         asymmetry: difference over sum of the lengths of a left and a right bone, mean of all pairs.
         upside_down: share of the frames in which the head is below the feet.
+        order: for each joint of the layout its place among those given: where they have the layout's names in another
+            order, names decide.
         misnamed: share of the joints that were given with another name.
+        missided: share of those whose given name is of another side, or of one where the layout has none.
     """
 
     layout: Layout
@@ -34,12 +37,21 @@ class Suggestion:
     stretch: float
     asymmetry: float
     upside_down: float
+    order: tuple[int, ...]
     misnamed: float = 0.0
+    missided: float = 0.0
 
     @property
     def score(self) -> float:
         """From 0 to 1, best."""
-        return 1 / (1 + self.disorder + self.upside_down + self.misnamed)
+        # A joint elsewhere counts less than one of another name: some layouts are others in another order.
+        faults = self.disorder + self.upside_down + self.misnamed + self.missided + self.moved / 2
+        return 1 / (1 + faults)
+
+    @property
+    def moved(self) -> float:
+        """Share of the joints that stand elsewhere among those given."""
+        return float(np.mean([v != place for v, place in enumerate(self.order)]))
 
     @property
     def disorder(self) -> float:
@@ -56,6 +68,10 @@ class Suggestion:
             reasons.append("put the head below the feet")
         if self.misnamed:
             reasons.append(f"{self.misnamed:.0%} of the joints have other names")
+        if self.missided:
+            reasons.append(f"{self.missided:.0%} have names of another side")
+        if self.moved:
+            reasons.append(f"{self.moved:.0%} of the joints stand in another place, by their names")
         return f"'{self.layout.name}' ({self.score:.2f}): {', '.join(reasons)}"
 
 
@@ -74,6 +90,11 @@ def suggest(joints: np.ndarray, names: Sequence[str] | None = None) -> list[Sugg
 
 def fit(joints: np.ndarray, layout: Layout, names: Sequence[str] | None = None) -> Suggestion:
     """How well one layout fits; as :func:`suggest`."""
+    plain = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names or layout.joints]
+    is_permutation = sorted(plain) == sorted(layout.joints)
+    order = tuple(map(plain.index, layout.joints)) if is_permutation else tuple(range(len(layout.joints)))
+    pairs_of_names = [(joint, plain[v]) for joint, v in zip(layout.joints, order, strict=True)]
+    joints = joints[:, order]
     joints = joints[:: -(-len(joints) // MOST_FRAMES) or 1].astype(np.float64)
     joints[~np.isfinite(joints)] = np.nan
     distances = np.linalg.norm(joints[:, :, None] - joints[:, None], axis=-1)  # (F, V, V)
@@ -101,7 +122,9 @@ def fit(joints: np.ndarray, layout: Layout, names: Sequence[str] | None = None) 
         stretch=stretch if layout.dimensions == 3 else 0.0,
         asymmetry=asymmetry,
         upside_down=float((up[:, 1] < 0).mean()) if len(up) else 0.0,
-        misnamed=_misnamed(layout.joints, names) if names else 0.0,
+        order=order,
+        misnamed=float(np.mean([joint != name for joint, name in pairs_of_names])),
+        missided=float(np.mean([_side(name) not in ("", _side(joint)) for joint, name in pairs_of_names])),
     )
 
 
@@ -137,6 +160,6 @@ def _of_parts(layout: Layout, parts: Iterable[str]) -> list[int]:
     return []
 
 
-def _misnamed(joints: Sequence[str], names: Sequence[str]) -> float:
-    plain = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]
-    return 1 - sum(joint == name for joint, name in zip(joints, plain, strict=False)) / len(joints)
+def _side(joint: str) -> str:
+    side = joint.partition("_")[0]
+    return side if side in ("left", "right") else ""

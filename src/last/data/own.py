@@ -12,9 +12,9 @@ import numpy as np
 
 from last.data import layouts
 from last.data.clip import UNKNOWN, FormatError
-from last.data.formats import FORMATS, Format, Reading, csv_table, find_files, json_table, parquet_table
+from last.data.formats import csv_table, json_table, parquet_table
 from last.data.formats.columns import NUMBERED, Columns, require_distinct
-from last.data.formats.source import Source, list_zip
+from last.data.formats.source import Source, files_in, list_zip
 from last.data.formats.table import Table
 from last.data.own_columns import Guess, guess_columns
 from last.data.own_layout import own_layout
@@ -39,7 +39,6 @@ _MOST_DISORDER = 0.6  # of a built-in layout that fits; joints in another order 
 class OwnClip:
     """What a table tells of one clip, as it stands there; empty where it says nothing."""
 
-    name: str
     label: str
     subject: str
     part: str
@@ -53,12 +52,12 @@ class OwnData:
         format: of the files.
         columns: which column holds what, as a description has it.
         unused: columns that hold none of it.
-        joints: names in the files.
+        joints: names in the files, in the layout's order.
         layout: that fits the joints, or was made for them.
         is_built_in: whether LAST knows the layout by its name.
         reasons: why this layout, in sentences.
         classes: in order of their names.
-        clips: all of them, by name.
+        clips: all of them.
         bodies: in the clip that has most.
     """
 
@@ -101,17 +100,18 @@ def describe(path: Path, name: str = "own") -> OwnData:
     unnamed = Layout("unnamed", guess.joints, (0,) * len(guess.joints), 0, guess.dimensions)
     columns = Columns.of(guess.columns)
     tables = [load(source, columns, unnamed) for source in sources]
-    names = {} if columns.clip else _names(path, FORMATS[kind].with_reading(Reading(unnamed, (), guess.columns)))
-    clips = _clips(tables, names)
+    clips = _clips(tables)
     samples, bodies = _samples(tables)
-    layout, is_built_in, reasons = _layout(name, guess, samples)
+    layout, order, reasons = _layout(name, guess, samples)
+    if order:
+        guess = _reordered(guess, order)
     return OwnData(
         kind,
         {**guess.columns, **_words(tables, columns)},
         guess.unused,
         guess.joints,
         layout,
-        is_built_in,
+        bool(order),
         reasons,
         _in_order({clip.label for clip in clips} - {""}),
         tuple(clips),
@@ -127,7 +127,7 @@ def _files(path: Path) -> tuple[str, list[Source]]:
     if path.suffix.lower() == ".zip":
         found = [source for source, _, _ in list_zip(path, suffixes)]
     else:
-        files = path.rglob("*") if path.is_dir() else [path]
+        files = files_in(path) if path.is_dir() else [path]
         found = [Source(file) for file in files if file.name.lower().endswith(suffixes) and file.is_file()]
     if not found:
         raise FormatError(f"{path} holds no table that could be described, expected {', '.join(suffixes)}")
@@ -136,13 +136,7 @@ def _files(path: Path) -> tuple[str, list[Source]]:
     return suffix[1:], sorted(source for source in found if source.file.suffix.lower() == suffix)
 
 
-def _names(path: Path, known: Format) -> dict[Source, str]:
-    """The name that a reader gives to the clip of each file."""
-    found = (file.source for file in find_files([path], known)[0])
-    return {replace(source, clip=""): source.name for source in found}
-
-
-def _clips(tables: Sequence[Table], names: Mapping[Source, str]) -> list[OwnClip]:
+def _clips(tables: Sequence[Table]) -> list[OwnClip]:
     folders = {table.source.file.parent.name for table in tables}
     clips = []
     for table in tables:
@@ -150,9 +144,8 @@ def _clips(tables: Sequence[Table], names: Mapping[Source, str]) -> list[OwnClip
         folder = table.source.file.parent.name if len(folders) > 1 else ""
         for name in table.rows:
             told = table.told(name)
-            shown = names.get(table.source, name)
-            clips.append(OwnClip(shown, told.get("label", folder), told.get("subject", ""), told.get("part", "")))
-    return sorted(clips, key=lambda clip: clip.name)
+            clips.append(OwnClip(told.get("label", folder), told.get("subject", ""), told.get("part", "")))
+    return clips
 
 
 def _samples(tables: Sequence[Table]) -> tuple[list[np.ndarray], int]:
@@ -168,14 +161,16 @@ def _samples(tables: Sequence[Table]) -> tuple[list[np.ndarray], int]:
     return samples, bodies
 
 
-def _layout(name: str, guess: Guess, samples: Sequence[np.ndarray]) -> tuple[Layout, bool, tuple[str, ...]]:
+def _layout(name: str, guess: Guess, samples: Sequence[np.ndarray]) -> tuple[Layout, tuple[int, ...], tuple[str, ...]]:
+    """The layout, why it is this one, and between them for each joint of a built-in one its place in the table."""
     made = own_layout(name, guess.joints, samples)
     frames = np.concatenate(samples)
     frames = frames[np.isfinite(frames).all(axis=-1).any(axis=-1)]
     suggested = layouts.suggest(frames, made.layout.joints) if len(frames) else []
-    if suggested and suggested[0].disorder < _MOST_DISORDER and suggested[0].upside_down < 0.5:
-        return suggested[0].layout, True, (f"the joints fit the layout {suggested[0]}",)
-    others = f"; the nearest, '{suggested[0].layout.name}', has other bones" if suggested else ""
+    for each in suggested:
+        if each.disorder < _MOST_DISORDER and each.upside_down < 0.5 and not each.missided:
+            return each.layout, each.order, (f"the joints fit the layout {each}",)
+    others = f"; the nearest is {suggested[0]}" if suggested else ""
     reasons = [
         f"no built-in layout fits {len(guess.joints)} such joints in {guess.dimensions} dimensions{others}",
         "bones join the joints whose distance changes least; correct them in the layout's file if one is wrong",
@@ -185,7 +180,20 @@ def _layout(name: str, guess: Guess, samples: Sequence[np.ndarray]) -> tuple[Lay
         reasons.append(
             "no joint is named left or right, so clips cannot be mirrored; name pairs left_... and right_... for that"
         )
-    return made.layout, False, tuple(reasons)
+    return made.layout, (), tuple(reasons)
+
+
+def _reordered(guess: Guess, order: Sequence[int]) -> Guess:
+    """The guess with its joints in another order."""
+
+    def moved(value: str | list[str], size: int) -> str | list[str]:
+        """Names of ``size`` columns a joint in that order; others, such as axes in a table of a joint a row, stay."""
+        is_by_joint = isinstance(value, list) and len(value) == size * len(order)
+        return [value[v * size + i] for v in order for i in range(size)] if is_by_joint else value
+
+    sizes = {"joints": guess.dimensions, "confidence": 1, "joint_names": 1}
+    columns = {key: moved(value, sizes[key]) if key in sizes else value for key, value in guess.columns.items()}
+    return replace(guess, columns=columns, joints=tuple(guess.joints[v] for v in order))
 
 
 def _words(tables: Sequence[Table], columns: Columns) -> dict[str, list[str]]:

@@ -3,7 +3,6 @@
 import json
 import re
 import textwrap
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -83,20 +82,17 @@ def _protocol(data: OwnData) -> tuple[tuple[str, list[str]], list[str]]:
         train = {subject for subject, _ in list(numbers.items())[:count]}
         lines = ["  xsub:  # people who train never test", f"    train: {{subject: {list(numbers.values())[:count]}}}"]
         notes = [f"protocol xsub: {count} subjects train, the other {len(numbers) - count} test"]
+        known = [clip for clip in data.clips if clip.subject]
+        if unknown := len(data.clips) - len(known):
+            notes.append(f"{unknown:,} clips have no subject, so they neither train nor test")
         for part, ours in (("trains", True), ("tests", False)):
-            seen = {clip.label for clip in data.clips if (clip.subject in train) == ours}
+            seen = {clip.label for clip in known if (clip.subject in train) == ours}
             if missing := [label for label in data.classes if label not in seen]:
                 notes.append(f"no clip of {', '.join(missing)} {part}; choose other subjects under protocols")
         return ("xsub", lines), notes
-    held: dict[str, list[str]] = defaultdict(list)
-    for clip in data.clips:
-        held[clip.label].append(clip.name)
-    test = {name for label, names in held.items() if label and len(names) > 1 for name in names[::5]}
-    train = [clip.name for clip in data.clips if clip.name not in test]
     lines = [
         "  holdout:  # a fifth of each class tests; clips of one person on both sides make its result too hopeful",
-        # Of the two parts only this one, so that a recording that is added later tests rather than lies in neither.
-        f"    train: {{name: {_flow(train, 10)}}}  # all others test",
+        "    train: {fraction: 0.8}  # of each class; all others test",
     ]
     note = "a fifth of each class tests; clips of one person may be on both sides, which makes the result too hopeful"
     return ("holdout", lines), [f"protocol holdout: {note}"]
@@ -110,17 +106,18 @@ def _subject_numbers(data: OwnData) -> Mapping[str, int]:
 
 def _description_text(data: OwnData, name: str, path: Path, layout: str, protocol: tuple[str, Sequence[str]]) -> str:
     lines = [
-        f"# {name}: what 'last data new' guessed of {path.name}. Correct what is wrong; nothing else knows it.",
+        f"# {name}: what 'last data new' guessed of {_printable(path.name)}. "
+        "Correct what is wrong; nothing else knows it.",
         "about:",
         f"  title: {_scalar(f'{name} ({len(data.joints)} joints, {len(data.classes)} classes)')}",
         f"  format: {data.format}",
         f"  layout: {layout or data.layout.name}",
-        f"  classes: {_flow(data.classes or ['unknown'], 4)}  # a label's number is its place here",
+        f"  classes: {_flow(data.classes or ['unknown'], 4)}  # as labels name them",
         "  columns:  # which column holds what",
         *_column_lines(data),
         f"recipe: {'pixels' if data.layout.dimensions == 2 else 'few_clips'}",
         "data:",
-        f"  name: {name}",
+        f"  name: {_scalar(name)}",
         f"  protocol: {protocol[0]}",
         f"  max_bodies: {data.bodies}  # in the clip that has most",
     ]
@@ -168,9 +165,9 @@ def _layout_text(data: OwnData) -> str:
         *(
             f"# {line}"
             for reason in data.reasons
-            for line in textwrap.wrap(f"{reason[0].upper()}{reason[1:]}.", _WIDTH)
+            for line in textwrap.wrap(_printable(f"{reason[0].upper()}{reason[1:]}."), _WIDTH)
         ),
-        f"name: {layout.name}",
+        f"name: {_scalar(layout.name)}",
         f"dimensions: {layout.dimensions}",
         f"y_down: {str(layout.y_down).lower()}",
         f"centre: {_scalar(layout.joints[layout.centre])}  # the middle of the tree",
@@ -185,10 +182,20 @@ def _layout_text(data: OwnData) -> str:
 
 def _flow(values: Sequence[str], indent: int) -> str:
     """A list, over as many lines as it needs."""
-    lines = textwrap.wrap(", ".join(map(_scalar, values)), _WIDTH, break_long_words=False, break_on_hyphens=False)
-    return "[" + ("\n" + " " * indent).join(lines) + "]"
+    lines: list[str] = []
+    for scalar in map(_scalar, values):
+        if lines and len(lines[-1]) + len(scalar) < _WIDTH:
+            lines[-1] += f", {scalar}"
+        else:  # a line's end within a scalar would be a blank of it
+            lines.append(scalar)
+    return "[" + (",\n" + " " * indent).join(lines) + "]"
 
 
 def _scalar(text: str) -> str:
     """A text as YAML reads it again."""
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.fullmatch(text) else _printable(json.dumps(text, ensure_ascii=False))
+
+
+def _printable(text: str) -> str:
+    """A text with escapes for what YAML refuses or takes for the end of a line, even in comments."""
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)

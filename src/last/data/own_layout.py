@@ -138,7 +138,8 @@ def _points_down(names: Sequence[str], clips: Sequence[np.ndarray]) -> tuple[boo
         return True, "pixels: y points down"
     tops, bottoms = ([v for v, name in enumerate(names) if _is_among(name, words)] for words in (_TOPS, _BOTTOMS))
     if not tops or not bottoms:
-        return False, "no joint is named head or foot, so y is taken to point up; say y_down: true if it does not"
+        missing = " and none ".join(["head, nose or neck"] * (not tops) + ["foot, ankle or knee"] * (not bottoms))
+        return False, f"no joint is named {missing}, so y is taken to point up; say y_down: true if it does not"
     height = np.concatenate([clip[:, tops[:1], 1] - clip[:, bottoms, 1] for clip in clips])
     is_down = bool(np.median(height[np.isfinite(height)]) < 0) if np.isfinite(height).any() else False
     place = "below" if is_down else "above"

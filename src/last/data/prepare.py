@@ -119,7 +119,7 @@ def prepare(
         workers: how many at a time; 0: one for each core that this process, or the Ray cluster, may use.
         progress: called with (steps done, steps in all); a step is a clip read, or a chunk of clips stored.
         dtype: of the stored joints.
-        protocols: rules of :mod:`last.data.protocols`, for the store.
+        protocols: rules of :mod:`last.data.own_rules`, for the store.
         engine: processes of this machine, or a Ray cluster whose machines share the folders of ``raw`` and ``out``.
 
     Raises:

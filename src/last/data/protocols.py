@@ -2,14 +2,14 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import reduce
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from last.data.store import IDS, ClipStore
+from last.data import own_rules
+from last.data.store import ClipStore
 from last.setting_values import ConfigError
 
 _NTU60_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
@@ -134,48 +134,6 @@ def protocols_of(dataset: str) -> tuple[str, ...]:
     return tuple(name.split("/")[1] for name in PROTOCOLS if name.startswith(f"{dataset}/"))
 
 
-def require_rules(rules: Any, source: str) -> None:
-    """Refuse what is not the ``protocols`` section of a data set's configuration: name -> train, test -> id -> values.
-
-    Raises:
-        ConfigError: says where it is wrong.
-    """
-    for name, rule in rules.items() if isinstance(rules, Mapping) else [("protocols", rules)]:
-        parts = list(rule.values()) if isinstance(rule, Mapping) and {"train"} <= set(rule) <= {"train", "test"} else []
-        if not parts or not all(_is_choice(part) for part in parts):
-            raise ConfigError(
-                f"protocol '{name}' in {source} is {rule}, expected 'train' and perhaps 'test', each with one or more "
-                f"of {', '.join((*IDS, 'name'))} and a list of its values, as in train: {{subject: [1, 2, 3]}}"
-            )
-
-
-def _is_choice(part: Any) -> bool:
-    return (
-        isinstance(part, Mapping)
-        and bool(part)
-        and set(part) <= {*IDS, "name"}
-        and all(
-            isinstance(values, list)
-            and values
-            and all(isinstance(value, str if key == "name" else int) for value in values)
-            for key, values in part.items()
-        )
-    )
-
-
-def _of_rules(name: str, rules: Mapping[str, Any]) -> Protocol:
-    """The protocol that a person's own rules make."""
-
-    def choice(part: Mapping[str, Any]) -> Choice:
-        return reduce(_both, (_among(key, *values) for key, values in part.items()))
-
-    return Protocol(
-        f"'{name}' of the data set's own configuration",
-        choice(rules["train"]),
-        choice(rules["test"]) if "test" in rules else None,
-    )
-
-
 def find_protocol(store: ClipStore, protocol: str, dataset: str) -> Protocol:
     """A protocol of a packaged data set, of a person's own configuration, or of the lists that came with the data.
 
@@ -192,10 +150,14 @@ def find_protocol(store: ClipStore, protocol: str, dataset: str) -> Protocol:
     own = store.meta["protocols"]
     if protocol in own:
         try:
-            require_rules({protocol: own[protocol]}, "the store's meta.json")
+            own_rules.require_rules({protocol: own[protocol]}, "the store's meta.json")
         except ConfigError as error:
             raise ProtocolError(str(error)) from error
-        return _of_rules(protocol, own[protocol])
+        return Protocol(
+            f"'{protocol}' of the data set's own configuration",
+            partial(own_rules.trains, own[protocol]),
+            partial(own_rules.tests, own[protocol]),
+        )
     lists = {part.rpartition("/")[0] for part in store.meta["parts"]}
     if protocol in lists:
         return _given(protocol)

@@ -37,7 +37,7 @@ class StoreWriter:
         classes: name of each label.
         dtype: of the joints; float16 halves the store, and rounds a joint 4 m away to 2 mm.
         provenance: where the clips come from and what was done to them, for ``meta.json``.
-        protocols: rules of :mod:`last.data.protocols` for a set of one's own, for ``meta.json``.
+        protocols: rules of :mod:`last.data.own_rules` for a set of one's own, for ``meta.json``.
         workplace: where the temporary folder lies; on the disk of ``path``, beside which it lies if None.
         count: clips so far.
         replaced: clips of the store that this one replaces.

@@ -27,7 +27,7 @@ from last.data.formats import (
 )
 from last.data.formats.columns import UndescribedError, no_description
 from last.data.formats.format import Format, Reading
-from last.data.formats.source import NoSkeletonError, Source, list_zip
+from last.data.formats.source import NoSkeletonError, Source, files_in, list_zip
 
 __all__ = [
     "FORMATS",
@@ -163,8 +163,8 @@ def _files(paths: Sequence[Path], suffixes: tuple[str, ...]) -> tuple[list[Found
     for path in paths:
         if not path.exists():
             raise FormatError(f"{path} does not exist, expected {', '.join(suffixes)} files, a folder or a zip of them")
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.suffix.lower() == ".zip" and not file.is_dir():
+        for file in files_in(path) if path.is_dir() else [path]:
+            if file.suffix.lower() == ".zip":
                 try:
                     found += [Found(*member) for member in list_zip(file, suffixes)]
                 except FormatError as error:
@@ -202,18 +202,35 @@ def _clips_of(files: Iterable[Found], known: Format) -> tuple[list[Found], dict[
 
 
 def _told_apart(found: Sequence[Found], known: Format) -> list[Found]:
-    """Clips that are named after their files, with the folder's name before it where another file has the same.
+    """Clips whose names repeat over files, with the file's name before theirs, and so many folders' as it needs.
 
-    So do people's own files lie: ``wave/001.csv`` and ``point/001.csv``.
+    So do people's own files lie: ``wave/001.csv`` and ``point/001.csv``, or clips 1 to 3 in a table of each person. In
+    files that others made, a clip of the same name is the same clip.
     """
-    count = Counter(file.source.name for file in found)
-    apart = []
-    for file in found:
-        source, folder = file.source, file.source.file.parent.name
-        if folder and count[source.name] > 1 and source.name == known.name_of(source.file):
-            file = replace(file, source=replace(source, clip=f"{folder}_{source.name}"))
-        apart.append(file)
-    return apart
+    names = {file.source: file.source.name for file in found}
+    places = {s: _places(s, known) for s in names if known.has_columns or s.name == known.name_of(s.file)}
+    while True:
+        count = Counter(names.values())
+        repeated = [source for source in places if count[names[source]] > 1 and places[source]]
+        if not repeated:
+            break
+        for source in repeated:
+            names[source] = f"{places[source].pop(0)}_{names[source]}"
+    return [
+        replace(file, source=replace(source, clip=name, inside=source.name)) if name != source.name else file
+        for file in found
+        for source, name in [(file.source, names[file.source])]
+    ]
+
+
+def _places(source: Source, known: Format) -> list[str]:
+    """Names of the file, of the folders around it, of the zip and of those around that, the nearest first."""
+    file = known.name_of(source.file)
+    places = [] if source.name.startswith(file) else [file]
+    places += [folder.name for folder in source.file.parents]
+    if source.member:
+        places += [source.path.stem, *(folder.name for folder in source.path.parents)]
+    return [place for place in places if place]
 
 
 def _joined(files: Iterable[Found], known: Format) -> Iterator[Found]:

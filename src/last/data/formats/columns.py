@@ -5,7 +5,8 @@
 ``frame``                                 number of the frame, a gap is missing frames; absent: rows in order
 ``time``                                  instead of ``frame``: any growing number, which orders the rows
 ``body``                                  which of several bodies; absent: there is one
-``label``                                 a class's name, or its number from 0; absent: the folder's name
+``label``                                 a class's name or, where no name is a number, its number from 0; absent: the
+                                          folder's name
 ``subject camera setup replication``      a number, or a word that ends in one; absent: unknown
 ``subjects cameras setups replications``  the words of such a column, which are numbered from 0 in this order
 ``part``                                  ``train`` or ``test``, as the data's own list has it; absent: no list
@@ -22,7 +23,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from last.data.clip import UNKNOWN, FormatError
 from last.data.formats.format import Reading
@@ -32,7 +33,8 @@ from last.skeleton import Layout
 
 AXES = "xyz"
 NUMBERED = ("subject", "camera", "setup", "replication")
-ROW_IDS = ("clip", "body", "label", *NUMBERED, "part", "joint")
+TOLD = ("label", *NUMBERED, "part")  # of what and whom a clip shows
+ROW_IDS = ("clip", "body", *TOLD, "joint")
 MAX_VALUES = 1 << 25  # coordinates of a clip
 
 _ROW_ORDER = ("clip", "frame", "time", "body")
@@ -46,8 +48,13 @@ class UndescribedError(FormatError):
 
 @dataclass(frozen=True)
 class Columns:
-    """The keys above; an empty value is an absent one."""
+    """The keys above; an empty value is an absent one.
 
+    Attributes:
+        tells: which of ``TOLD`` are asked of a file.
+    """
+
+    tells: ClassVar[tuple[str, ...]] = TOLD
     clip: str = ""
     frame: str = ""
     time: str = ""
@@ -96,12 +103,15 @@ class Columns:
 
 
 class JointColumns(Columns):
-    """Columns of a table that need hold the joints alone; those that order its rows are used where they are there."""
+    """Columns of files of which the joints alone are asked; those that order rows are used where a table has them."""
+
+    tells = ()
 
     def found_in(self, header: Sequence[str]) -> "Columns":
-        """The columns to look for: without those of clip, frame, time and body that the table lacks."""
+        """The columns to look for: those of clip, frame, time and body that the table has, and those of the joints."""
         present = {name.strip() for name in header}
-        return replace(self, **{key: "" for key in _ROW_ORDER if getattr(self, key) not in present})
+        absent = (key for key in _ROW_ORDER if getattr(self, key) not in present)
+        return replace(self, **dict.fromkeys((*TOLD, *absent), ""))
 
 
 @dataclass(frozen=True)
@@ -135,9 +145,7 @@ def described(reading: Reading, source: Source) -> tuple[Columns, Layout]:
     """
     if reading.layout is None:
         raise UndescribedError(f"{source}: {no_description(source.path)}")
-    if reading.joints_alone:
-        return JointColumns.of(_joints_alone(reading.columns)), reading.layout
-    return Columns.of(reading.columns), reading.layout
+    return (JointColumns if reading.joints_alone else Columns).of(reading.columns), reading.layout
 
 
 def no_description(path: Path) -> str:
@@ -146,11 +154,6 @@ def no_description(path: Path) -> str:
         f"tables do not say what their columns and joints are; 'last data new {path} --name NAME' writes a "
         "description, NAME.yaml (docs/09_your_own_data.md shows one of .npz), and --dataset NAME.yaml names it"
     )
-
-
-def _joints_alone(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that lead to the joints, without those that tell what and who they show."""
-    return {key: value for key, value in columns.items() if key.removesuffix("s") not in ("label", *NUMBERED, "part")}
 
 
 def plan(columns: Columns, layout: Layout, header: Sequence[str], source: Source) -> Plan:
@@ -253,9 +256,14 @@ def _label(text: str, classes: Sequence[str], where: str) -> int:
         return UNKNOWN
     if text in classes:
         return list(classes).index(text)
+    numbered = {float(name): label for label, name in enumerate(classes) if _is_whole(name)}
     if _is_whole(text):
-        return int(float(text))
-    raise FormatError(f"{where}: the label is {text[:40]!r}, expected a number from 0 or one of {_told(classes)}")
+        # Where names are numbers, a number is a name, which a table with gaps writes 3.0, and no place in their list.
+        label = numbered.get(float(text)) if numbered else int(float(text))
+        if label is not None:
+            return label
+    expected = "one" if numbered else "a number from 0 or one"
+    raise FormatError(f"{where}: the label is {text[:40]!r}, expected {expected} of {_told(classes)}")
 
 
 def _of_folder(name: str, classes: Sequence[str]) -> int:

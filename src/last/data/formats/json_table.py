@@ -19,7 +19,7 @@ from last.data.formats.format import Format, Reading
 from last.data.formats.source import NoSkeletonError, Source, as_source
 from last.data.formats.table import Table, clip_in, clip_names, stamp
 from last.data.formats.table_builder import TableBuilder
-from last.data.formats.whole_clips import KEYS, whole_clip
+from last.data.formats.whole_clips import whole_clip
 from last.skeleton import Layout
 
 _BLOCK = 4096  # rows
@@ -37,14 +37,13 @@ def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
     content = _load(Source(source.path, source.member), stamp(source), columns, layout)
     if isinstance(content, Table):
         return clip_in(content, source, reading)
-    # Named after its folder too, where another file has the same name, but not in the file itself.
-    record = content.get(source.name, content.get(source.file.stem))
+    record = content.get(source.name_inside)
     if record is None:
         raise FormatError(f"{source} is not among its clips; the first is '{next(iter(content))[:60]}'")
     joints, confidence = record.get(columns.entry("joints")), record.get(columns.entry("confidence"))
     if joints in ([], None):
         raise NoSkeletonError(f"{source} has no '{columns.entry('joints')}'")
-    told = {key: _cell(record[name], source, name) for key in KEYS if (name := columns.entry(key)) in record}
+    told = {key: _cell(record[name], source, name) for key in columns.tells if (name := columns.entry(key)) in record}
     confidences = None if confidence is None else _array(confidence, "confidence", source)
     return whole_clip(source, reading, columns, layout, _array(joints, "joints", source), confidences, told)
 
@@ -59,7 +58,7 @@ def clips(source: Source, reading: Reading | None = None) -> list[str]:
     content = _load(Source(source.path, source.member), stamp(source), columns, layout)
     if isinstance(content, Table):
         return clip_names(content)
-    for key in NUMBERED:
+    for key in (key for key in NUMBERED if key in columns.tells):
         name = columns.entry(key)
         require_distinct([_cell(record.get(name), source, name) for record in content.values()], key, columns, source)
     return list(content)

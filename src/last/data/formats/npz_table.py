@@ -13,7 +13,7 @@ from last.data.formats import arrays
 from last.data.formats.columns import described
 from last.data.formats.format import Format, Reading
 from last.data.formats.source import NoSkeletonError, Source, as_source
-from last.data.formats.whole_clips import KEYS, whole_clip
+from last.data.formats.whole_clips import whole_clip
 
 
 def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
@@ -26,14 +26,14 @@ def read(source: Source | Path | str, reading: Reading | None = None) -> Clip:
     source, reading = as_source(source), reading or Reading()
     columns, layout = described(reading, source)
     present = set(arrays.npz_names(source))
-    names = {key: columns.entry(key) for key in ("joints", "confidence", *KEYS)}
+    names = {key: columns.entry(key) for key in ("joints", "confidence", *columns.tells)}
     if names["joints"] not in present:
         raise FormatError(f"{source} holds no array {names['joints']!r}; it has {', '.join(sorted(present))[:200]}")
     content = arrays.load_npz(source, [name for name in names.values() if name in present])
     joints, confidence = content[names["joints"]], content.get(names["confidence"])
     if not joints.size:
         raise NoSkeletonError(f"{source} holds no frame")
-    told = {key: _single(content[names[key]], names[key], source) for key in KEYS if names[key] in content}
+    told = {key: _single(content[names[key]], names[key], source) for key in columns.tells if names[key] in content}
     return whole_clip(source, reading, columns, layout, joints, confidence, told)
 
 

@@ -24,16 +24,23 @@ class Source:
         path: the file, or the zip that holds it.
         member: its name inside the zip; empty for a file on the disk.
         clip: the clip's name where it is not the file's: one of several in it, or one of many files of that name.
+        inside: the clip's name in the file where it is another there, since other files have a clip of that name.
     """
 
     path: Path
     member: str = ""
     clip: str = ""
+    inside: str = ""
 
     @property
     def name(self) -> str:
         """The clip's name: the file's own, without folders and suffix, if it has no other."""
         return self.clip or self.file.stem
+
+    @property
+    def name_inside(self) -> str:
+        """The clip's name in the file."""
+        return self.inside or self.name
 
     @property
     def file(self) -> PurePath:
@@ -90,6 +97,25 @@ class Source:
 def as_source(source: "Source | Path | str") -> Source:
     """A path as a source; a source as it is."""
     return source if isinstance(source, Source) else Source(Path(source))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder and of those within it, sorted.
+
+    Linked folders are looked into too; one that is reached in several ways is so once, if it can be without a link.
+    """
+    files, entered, tops = [], set(), [folder]
+    for top in tops:
+        for place, folders, names in os.walk(top):
+            real = os.path.realpath(place)
+            if real in entered:
+                folders.clear()
+                continue
+            entered.add(real)
+            folders.sort()
+            files += [Path(place, name) for name in names]
+            tops += [link for name in folders if (link := Path(place, name)).is_symlink()]  # grows as it goes
+    return sorted(files)
 
 
 def list_zip(path: Path, suffixes: tuple[str, ...]) -> list[tuple[Source, int, int]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from last.data.clip import Clip, FormatError
-from last.data.formats.columns import MAX_VALUES, NUMBERED, Columns, facts, require_distinct
+from last.data.formats.columns import MAX_VALUES, NUMBERED, TOLD, Columns, facts, require_distinct
 from last.data.formats.format import Reading
 from last.data.formats.source import Source
 from last.skeleton import Layout
@@ -57,7 +57,7 @@ class Table:
             FormatError: its rows contradict each other; names the first that does.
         """
         rows, told = self.rows[clip], {}
-        for key in ("label", *NUMBERED, "part"):
+        for key in TOLD:
             if key in self.texts:
                 codes, values = self.texts[key]
                 of_rows = codes[rows]
@@ -185,9 +185,8 @@ def clip_in(table: Table, source: Source, reading: Reading) -> Clip:
     Raises:
         FormatError: it is not there, or contradicts itself.
     """
-    if table.columns.clip:
-        return table.clip(source.name, reading.classes)
-    return replace(table.clip(table.source.name, reading.classes), name=source.name)
+    inside = source.name_inside if table.columns.clip else table.source.name
+    return replace(table.clip(inside, reading.classes), name=source.name)
 
 
 def stamp(source: Source) -> int:

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from last.data.clip import Clip, FormatError
-from last.data.formats.columns import MAX_VALUES, NUMBERED, Columns, facts
+from last.data.formats.columns import MAX_VALUES, Columns, facts
 from last.data.formats.format import Reading
 from last.data.formats.source import Source
 from last.skeleton import Layout
-
-KEYS = ("label", *NUMBERED, "part")
 
 
 def whole_clip(
