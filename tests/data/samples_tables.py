@@ -1,7 +1,7 @@
 """Small valid files of one's own, made of random numbers, and the table of an unknown skeleton."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,3 +109,8 @@ def write_unknown_csv(path: Path, rng: np.random.Generator) -> list[str]:
     write_csv(path, rng, {name: f"j{i:02}" for i, name in enumerate(names)})
     header = path.read_text(encoding="utf-8").split("\n", 1)[0].split(",")
     return [names[int(column[1:3])] for column in header if column.endswith(".X")]
+
+
+def bones_of(layout: Layout, names: Sequence[str]) -> set[frozenset[str]]:
+    """The bones of a layout, under these names of its joints."""
+    return {frozenset((names[v], names[parent])) for v, parent in layout.bones}

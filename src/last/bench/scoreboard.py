@@ -92,7 +92,7 @@ class Board:
     recipe: str | None = None
 
     def counting(self, model: str) -> Entry | None:
-        """What counts of a network: the best of a peer, which the test part chose, and of LAST what was chosen before."""
+        """What counts of a network: of a peer the best, which the test part chose; of LAST what was chosen before."""
         own = self.recipe if model in TIERS else None
         found = self.entries.get(model, ())
         return next((entry for entry in found if own in (None, entry.first["recipe"])), None)

@@ -101,7 +101,7 @@ def describe(path: Path, name: str = "own") -> OwnData:
     columns = Columns.of(guess.columns)
     tables = [load(source, columns, unnamed) for source in sources]
     clips = _clips(tables)
-    samples, bodies = _samples(tables)
+    samples = _samples(tables)
     layout, order, reasons = _layout(name, guess, samples)
     if order:
         guess = _reordered(guess, order)
@@ -115,7 +115,7 @@ def describe(path: Path, name: str = "own") -> OwnData:
         reasons,
         _in_order({clip.label for clip in clips} - {""}),
         tuple(clips),
-        bodies,
+        max(table.bodies(name) for table in tables for name in table.rows),
     )
 
 
@@ -148,17 +148,16 @@ def _clips(tables: Sequence[Table]) -> list[OwnClip]:
     return clips
 
 
-def _samples(tables: Sequence[Table]) -> tuple[list[np.ndarray], int]:
-    """Some clips of one body each, (T, V, C), NaN where missing; and the number of bodies in the clip that has most."""
+def _samples(tables: Sequence[Table]) -> list[np.ndarray]:
+    """Some clips of one body each, (T, V, C), NaN where missing."""
     clips = [(table, name) for table in tables for name in table.rows]
-    samples, bodies = [], 1
+    samples = []
     for table, name in clips[:: -(-len(clips) // _SAMPLES)]:
         joints = table.joints(name)[0]
         joints = joints[:: -(-len(joints) // _SAMPLE_FRAMES)]
         joints[(joints == 0).all(axis=-1)] = np.nan
-        bodies = max(bodies, joints.shape[1])
         samples += [joints[:, m] for m in range(joints.shape[1])]
-    return samples, bodies
+    return samples
 
 
 def _layout(name: str, guess: Guess, samples: Sequence[np.ndarray]) -> tuple[Layout, tuple[int, ...], tuple[str, ...]]:

@@ -71,6 +71,10 @@ class Table:
                 told[key] = values[of_rows[0]]
         return told
 
+    def bodies(self, clip: str) -> int:
+        """How many bodies a clip has."""
+        return len(np.unique(self.texts["body"][0][self.rows[clip]])) if "body" in self.texts else 1
+
     def joints(self, clip: str) -> tuple[np.ndarray, np.ndarray | None]:
         """A clip's joints (T, M, V, C) and confidences (T, M, V), float32.
 
