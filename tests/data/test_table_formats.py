@@ -170,7 +170,7 @@ def test_a_number_is_a_class_s_place_only_where_no_class_is_named_by_one(tmp_pat
     assert clips_of(path, classes=classes)["c"].label == expected
 
 
-@pytest.mark.parametrize(("classes", "label"), [(("2", "5", "7"), "0"), (("none", "3"), "1")])
+@pytest.mark.parametrize(("classes", "label"), [(("2", "5", "7"), "0"), (("none", "3"), "1"), (("10", "20"), "1_0")])
 def test_a_number_that_names_no_class_is_refused(tmp_path, classes, label):
     path = written(tmp_path, HEADER, f"c,0,{label},1,1,2,3,4")
     with pytest.raises(FormatError, match=f"line 2: the label is '{label}', expected one of '{classes[0]}', "):

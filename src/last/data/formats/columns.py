@@ -300,4 +300,4 @@ def _is_whole(text: str) -> bool:
         value = float(text)
     except ValueError:
         return False
-    return 0 <= value <= _MAX_ID and value.is_integer()
+    return 0 <= value <= _MAX_ID and value.is_integer() and "_" not in text  # Python reads 1_0 as 10
