@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 import last
 from last.config import load_config
 from last.data.batches import DeviceClips, Pipeline
+from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
@@ -85,6 +88,27 @@ def test_prediction_is_what_evaluation_computes(weights, joints, tmp_path):
     evaluated = predict(recognizer.model, recognizer.pipeline, stored)[0]
     for name, probability in recognizer.predict(joints):
         assert probability == pytest.approx(evaluated[CLASSES.index(name)].item(), abs=1e-6)
+
+
+def test_prediction_cleans_as_the_store_was_cleaned(joints, tmp_path):
+    config = load_config(dataset="nw_ucla", overrides={"data.frames": 8})  # which takes one body
+    network, options = build_model(config, 3, LAYOUT), CleanOptions(max_bodies=2)
+    save_weights(
+        tmp_path / "w.safetensors", network, describe(config, CLASSES, LAYOUT, cleaning=dataclasses.asdict(options))
+    )
+    recognizer = Recognizer(tmp_path / "w.safetensors", "cpu")
+    # The network takes the first body alone, which is there for fewer frames than the second.
+    brief, still = 2 * joints, np.repeat(joints[:1], 12, axis=0)
+    brief[:6] = np.nan
+    raw = Clip(np.stack([brief, still], axis=1), "a", "ntu", label=0)
+    stored, _ = clean(raw, LAYOUT, options)
+    assert stored is not None and stored.frames == 12
+    evaluated = predict(recognizer.model, recognizer.pipeline, DeviceClips.from_clips([stored], "cpu"))
+    assert np.allclose(recognizer.predict_clips([raw]), evaluated, atol=1e-6)
+    # Files that do not say it go by their settings.
+    save_weights(tmp_path / "w.safetensors", network, describe(config, CLASSES, LAYOUT))
+    cleaned, _ = Recognizer(tmp_path / "w.safetensors", "cpu").clean(raw)
+    assert (cleaned.frames, cleaned.bodies) == (6, 1)
 
 
 def test_load_model_gives_the_network_ready_to_use(weights):

@@ -177,7 +177,7 @@ def prepare_dataset(
 
 
 def open_store(config: Config) -> ClipStore:
-    """The prepared clips of a configuration; warns where they were cleaned otherwise than prediction would do it.
+    """The prepared clips of a configuration; warns where they were cleaned otherwise than its settings say.
 
     Raises:
         DataMissingError: there are none; says where it looked and what to do.
@@ -199,8 +199,8 @@ def open_store(config: Config) -> ClipStore:
         if wrong:
             given = " ".join(f"--set {setting}" for setting in sorted(wrong))
             _log.warning(
-                "%s was prepared with other options than these settings have, with which prediction cleans clips; "
-                "train with %s, or prepare it again",
+                "%s was prepared with other options than these settings have, which do not clean it anew; train with "
+                "%s, or prepare it again",
                 path,
                 given,
             )
