@@ -14,9 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from last.setting_values import ConfigError, convert, nearest
+from last.setting_values import ConfigError, convert, nearest, parse_yaml
 from last.settings import SECTIONS, Config, check, full_name
 
 _HERE = Path(__file__).resolve().parent
@@ -33,7 +31,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, too long or not YAML, or holds something else than a mapping.
+        ConfigError: the file is missing, too long or not YAML, has aliases, or holds something else than a mapping.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -48,9 +46,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path} has more than {_MAX_YAML:,} characters or {_MAX_BRACKETS:,} brackets, expected settings"
         )
     try:
-        content = yaml.safe_load(text)
-    except Exception as error:  # of dates and numbers that cannot be, PyYAML says so by nearly any exception
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        content = parse_yaml(text)
+    except Exception as error:
+        raise ConfigError(f"cannot read {path} as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, expected a mapping of keys to values")
     return content
