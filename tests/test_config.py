@@ -123,6 +123,7 @@ def test_a_users_own_files_work(tmp_path):
         ("train:\n  lr: 1", r"unknown section 'train' in .*did you mean 'training'"),
         ("training:\n  epochs: many", r"training.epochs in .*mine.yaml is 'many', expected a whole number"),
         ("training:\n  epochs: 1.5", "expected a whole number"),
+        ("training:\n  lr: 1" + 400 * "0", "expected a number"),
         ("training:\n  amp: 1", "expected true or false"),
         ("training:\n  amp: yes please", "expected true or false"),
         ("training:\n  lr: true", "expected a number"),

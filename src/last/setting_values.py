@@ -83,7 +83,7 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
         raise wrong
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise wrong from None
     if not math.isfinite(number) or (hint is int and not number.is_integer()):
         raise wrong
