@@ -12,7 +12,7 @@ from last.data.clip import Clip
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
 from last.evaluate import predict
-from last.recognizer import Recognizer, build_model, choose_device, describe
+from last.recognizer import Recognizer, build_model, choose_device, describe, load_model
 from last.setting_values import ConfigError
 from last.skeleton import load_layout
 from last.training.checkpoint import CheckpointError, save_weights
@@ -139,6 +139,31 @@ def test_a_clip_of_nothing_is_told(weights):
 def test_no_weights_are_told(tmp_path):
     with pytest.raises(CheckpointError, match="no weights at"):
         Recognizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"layout": 5}, r"last\.safetensors says of itself what is of another type than 'last train' writes"),
+        ({"classes": None}, "what is of another type .*NoneType"),
+        ({"columns": [[1]]}, "what is of another type"),
+        ({"rests_on": 5}, "what is of another type"),
+        ({"rests_on": [["nw_ucla"]]}, "not enough values"),
+        ({"cleaning": [1]}, "what is of another type"),
+    ],
+)
+def test_a_description_of_other_types_is_told(weights, change, sentence):
+    network, described = load_model(weights), describe(load_config(dataset="ntu60"), CLASSES, LAYOUT)
+    save_weights(weights, network, described | change)
+    with pytest.raises(CheckpointError, match=sentence):
+        Recognizer(weights, "cpu")
+
+
+def test_a_cleaning_that_cannot_be_is_told(weights):
+    described = describe(load_config(dataset="ntu60"), CLASSES, LAYOUT, cleaning={"min_frames": "few"})
+    save_weights(weights, load_model(weights), described)
+    with pytest.raises(ConfigError, match=r"data\.min_frames in .*last\.safetensors is 'few', expected a whole number"):
+        Recognizer(weights, "cpu")
 
 
 def test_a_device_that_is_not_there_is_told():

@@ -150,7 +150,8 @@ class Recognizer:
 
     Raises:
         CheckpointError: there are no weights, or they are damaged.
-        ConfigError: there is no such device, or there are no fused kernels where they are insisted on.
+        ConfigError: their settings or layout are wrong, there is no such device, or there are no fused kernels where
+            they are insisted on.
     """
 
     def __init__(self, path: Path | str, device: str | torch.device = "auto", kernels: KernelMode = "auto"):
@@ -159,16 +160,24 @@ class Recognizer:
         try:
             self.layout = layout_from_dict(description["layout"], str(weights))
             self.classes = tuple(map(str, description["classes"]))
-            self.reading = Reading(self.layout, self.classes, description.get("columns", {}), joints_alone=True)
+            columns = {**description.get("columns", {})}
+            self.reading = Reading(self.layout, self.classes, columns, joints_alone=True)
+            trainings = [(data, protocol, *rest) for data, protocol, *rest in description.get("rests_on", ())]
+            self.rests_on = tuple(tuple(map(str, training)) for training in trainings)
+            self.test_part = str(description["test_part"]) if description.get("test_part") else None
             sections = {"model": description["model"], "data": description["data"]}
+            self.config = config = from_dict(sections, str(weights))
+            # A store may hold more bodies than the network takes, and the frames in which any of them is seen.
+            cleaned = from_dict({"data": {**sections["data"], **description.get("cleaning", {})}}, str(weights))
+            self.cleaning = CleanOptions.from_config(cleaned.data)
+        except ConfigError:  # which tells it by its key
+            raise
         except KeyError as error:
             raise CheckpointError(f"{weights} does not say its {error}; it was not written by 'last train'") from error
-        self.rests_on = tuple(tuple(map(str, training)) for training in description.get("rests_on", ()))
-        self.test_part: str | None = description.get("test_part")
-        self.config = config = from_dict(sections, str(weights))
-        # A store may hold more bodies than the network takes, and the frames in which any of them is seen.
-        cleaned = from_dict({"data": sections["data"] | description.get("cleaning", {})}, str(weights))
-        self.cleaning = CleanOptions.from_config(cleaned.data)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{weights} says of itself what is of another type than 'last train' writes ({error}); it is damaged"
+            ) from error
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = build_model(config, len(self.classes), self.layout)
         load_weights(self.model, tensors, str(weights))
