@@ -21,7 +21,7 @@ _HERE = Path(__file__).resolve().parent
 # Inside a wheel the files lie in the package; in a checkout they lie at its root.
 CONFIG_DIR = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parents[1] / "configs"
 
-_OF_LAST = "model_of_last"  # a section of a recipe
+OF_LAST = "model_of_last"  # a section of a recipe
 
 _MAX_YAML = 50_000  # characters; half a second's work
 _MAX_BRACKETS = 1000  # PyYAML takes the square of the time over nested ones
@@ -178,7 +178,7 @@ def load_config(
         for section, keys in read_yaml(path).items():
             if section in beside.get(path, ()):
                 continue
-            if section != _OF_LAST or path != recipe_file:
+            if section != OF_LAST or path != recipe_file:
                 _merge(values, origins, section, keys, file)
                 continue
             name = full_name(str(given.get("model.name") or values["model"].get("name", Config().model.name)))
