@@ -132,7 +132,7 @@ def test_a_run_is_not_scored_anew_on_clips_that_may_have_trained_it(run, config,
         for clip in (ucla_like[i] for i in range(len(ucla_like))):  # cameras 2 and 3 have changed places
             writer.append(dataclasses.replace(clip, camera={2: 3, 3: 2}.get(clip.camera, clip.camera)))
     before = (run.path / "result.json").read_bytes()
-    with pytest.raises(RunError, match=r"scored on 20 test clips of nw_ucla xview, and .* has 20 there now, of other"):
+    with pytest.raises(RunError, match=r"is of 20 test clips of nw_ucla xview, and .* has 20 there now, of other"):
         evaluate(run, CPU, QUIET)
     assert (run.path / "result.json").read_bytes() == before
     (run.path / "result.json").rename(run.path / "then.json")
