@@ -123,6 +123,7 @@ def test_a_users_own_files_work(tmp_path):
         ("train:\n  lr: 1", r"unknown section 'train' in .*did you mean 'training'"),
         ("training:\n  epochs: many", r"training.epochs in .*mine.yaml is 'many', expected a whole number"),
         ("training:\n  epochs: 1.5", "expected a whole number"),
+        ("training:\n  lr: 1" + 400 * "0", "expected a number"),
         ("training:\n  amp: 1", "expected true or false"),
         ("training:\n  amp: yes please", "expected true or false"),
         ("training:\n  lr: true", "expected a number"),
@@ -156,7 +157,10 @@ def test_a_users_own_files_work(tmp_path):
         ("training:\n  milestones: [3]", "'steps' needs some, and 'cosine' none"),
         ("training: 3", "expected keys with values"),
         ("[1, 2]", "holds list, expected a mapping"),
-        ("a: [", "is not valid YAML"),
+        ("a: [", r"cannot read .*mine.yaml as YAML: while parsing"),
+        ("training:\n  lr: &a 1\n  ema: *a", r"as YAML: line 3 has the alias '\*a'; write its value out"),
+        ("training: {crop: '&a 0.5, *a'}", "is '&a 0.5, .a', expected a list of 2 values"),
+        ("training: {crop: '2020-99-99, 1'}", "is '2020-99-99, 1', expected a list of 2 values"),
     ],
 )
 def test_a_wrong_file_is_told_with_file_and_key(tmp_path, text, sentence):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -5,11 +7,12 @@ import torch
 import last
 from last.config import load_config
 from last.data.batches import DeviceClips, Pipeline
+from last.data.clean import CleanOptions, clean
 from last.data.clip import Clip
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
 from last.evaluate import predict
-from last.recognizer import Recognizer, build_model, choose_device, describe
+from last.recognizer import Recognizer, build_model, choose_device, describe, load_model
 from last.setting_values import ConfigError
 from last.skeleton import load_layout
 from last.training.checkpoint import CheckpointError, save_weights
@@ -87,6 +90,27 @@ def test_prediction_is_what_evaluation_computes(weights, joints, tmp_path):
         assert probability == pytest.approx(evaluated[CLASSES.index(name)].item(), abs=1e-6)
 
 
+def test_prediction_cleans_as_the_store_was_cleaned(joints, tmp_path):
+    config = load_config(dataset="nw_ucla", overrides={"data.frames": 8})  # which takes one body
+    network, options = build_model(config, 3, LAYOUT), CleanOptions(max_bodies=2)
+    save_weights(
+        tmp_path / "w.safetensors", network, describe(config, CLASSES, LAYOUT, cleaning=dataclasses.asdict(options))
+    )
+    recognizer = Recognizer(tmp_path / "w.safetensors", "cpu")
+    # The network takes the first body alone, which is there for fewer frames than the second.
+    brief, still = 2 * joints, np.repeat(joints[:1], 12, axis=0)
+    brief[:6] = np.nan
+    raw = Clip(np.stack([brief, still], axis=1), "a", "ntu", label=0)
+    stored, _ = clean(raw, LAYOUT, options)
+    assert stored is not None and stored.frames == 12
+    evaluated = predict(recognizer.model, recognizer.pipeline, DeviceClips.from_clips([stored], "cpu"))
+    assert np.allclose(recognizer.predict_clips([raw]), evaluated, atol=1e-6)
+    # Files that do not say it go by their settings.
+    save_weights(tmp_path / "w.safetensors", network, describe(config, CLASSES, LAYOUT))
+    cleaned, _ = Recognizer(tmp_path / "w.safetensors", "cpu").clean(raw)
+    assert (cleaned.frames, cleaned.bodies) == (6, 1)
+
+
 def test_load_model_gives_the_network_ready_to_use(weights):
     model = last.load_model(weights)
     assert not model.training
@@ -115,6 +139,31 @@ def test_a_clip_of_nothing_is_told(weights):
 def test_no_weights_are_told(tmp_path):
     with pytest.raises(CheckpointError, match="no weights at"):
         Recognizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"layout": 5}, r"last\.safetensors says of itself what is of another type than 'last train' writes"),
+        ({"classes": None}, "what is of another type .*NoneType"),
+        ({"columns": [[1]]}, "what is of another type"),
+        ({"rests_on": 5}, "what is of another type"),
+        ({"rests_on": [["nw_ucla"]]}, "not enough values"),
+        ({"cleaning": [1]}, "what is of another type"),
+    ],
+)
+def test_a_description_of_other_types_is_told(weights, change, sentence):
+    network, described = load_model(weights), describe(load_config(dataset="ntu60"), CLASSES, LAYOUT)
+    save_weights(weights, network, described | change)
+    with pytest.raises(CheckpointError, match=sentence):
+        Recognizer(weights, "cpu")
+
+
+def test_a_cleaning_that_cannot_be_is_told(weights):
+    described = describe(load_config(dataset="ntu60"), CLASSES, LAYOUT, cleaning={"min_frames": "few"})
+    save_weights(weights, load_model(weights), described)
+    with pytest.raises(ConfigError, match=r"data\.min_frames in .*last\.safetensors is 'few', expected a whole number"):
+        Recognizer(weights, "cpu")
 
 
 def test_a_device_that_is_not_there_is_told():

@@ -61,6 +61,17 @@ def test_a_run_leaves_all_its_files(run, tmp_path):
     assert "https://" not in (run.path / "report.html").read_text()
 
 
+def test_the_weights_say_how_their_clips_were_cleaned(config, ucla_like, tmp_path):
+    with StoreWriter(
+        tmp_path / "s", ucla_like.layout, ucla_like.classes, provenance={"cleaning": {"min_frames": 3, "max_bodies": 4}}
+    ) as writer:
+        writer.extend(ucla_like)
+    config = with_overrides(config, {"data.path": str(tmp_path / "s"), "data.min_frames": 3, "training.epochs": 1})
+    run = begin(config, "cleaned", CPU, "")
+    train(run, False, CPU, QUIET, reports=False)
+    assert Recognizer(run.weights(), CPU).cleaning == CleanOptions(min_frames=3, max_bodies=4)
+
+
 def test_the_result_says_how_to_get_it_again(run, tmp_path):
     result = json.loads((run.path / "result.json").read_text())
     assert set(result) >= {
@@ -121,7 +132,7 @@ def test_a_run_is_not_scored_anew_on_clips_that_may_have_trained_it(run, config,
         for clip in (ucla_like[i] for i in range(len(ucla_like))):  # cameras 2 and 3 have changed places
             writer.append(dataclasses.replace(clip, camera={2: 3, 3: 2}.get(clip.camera, clip.camera)))
     before = (run.path / "result.json").read_bytes()
-    with pytest.raises(RunError, match=r"scored on 20 test clips of nw_ucla xview, and .* has 20 there now, of other"):
+    with pytest.raises(RunError, match=r"is of 20 test clips of nw_ucla xview, and .* has 20 there now, of other"):
         evaluate(run, CPU, QUIET)
     assert (run.path / "result.json").read_bytes() == before
     (run.path / "result.json").rename(run.path / "then.json")

@@ -14,16 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from last.setting_values import ConfigError, convert, nearest
+from last.setting_values import ConfigError, convert, nearest, parse_yaml
 from last.settings import SECTIONS, Config, check, full_name
 
 _HERE = Path(__file__).resolve().parent
 # Inside a wheel the files lie in the package; in a checkout they lie at its root.
 CONFIG_DIR = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parents[1] / "configs"
 
-_OF_LAST = "model_of_last"  # a section of a recipe
+OF_LAST = "model_of_last"  # a section of a recipe
 
 _MAX_YAML = 50_000  # characters; half a second's work
 _MAX_BRACKETS = 1000  # PyYAML takes the square of the time over nested ones
@@ -33,7 +31,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, too long or not YAML, or holds something else than a mapping.
+        ConfigError: the file is missing, too long or not YAML, has aliases, or holds something else than a mapping.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -48,9 +46,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path} has more than {_MAX_YAML:,} characters or {_MAX_BRACKETS:,} brackets, expected settings"
         )
     try:
-        content = yaml.safe_load(text)
-    except Exception as error:  # of dates and numbers that cannot be, PyYAML says so by nearly any exception
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        content = parse_yaml(text)
+    except Exception as error:
+        raise ConfigError(f"cannot read {path} as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, expected a mapping of keys to values")
     return content
@@ -180,7 +178,7 @@ def load_config(
         for section, keys in read_yaml(path).items():
             if section in beside.get(path, ()):
                 continue
-            if section != _OF_LAST or path != recipe_file:
+            if section != OF_LAST or path != recipe_file:
                 _merge(values, origins, section, keys, file)
                 continue
             name = full_name(str(given.get("model.name") or values["model"].get("name", Config().model.name)))

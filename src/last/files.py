@@ -1,10 +1,15 @@
-"""Files written whole or not at all, and where they belong."""
+"""Files written whole or not at all, held against other processes, and where they belong."""
 
 import errno
 import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 
 class WriteError(OSError):
@@ -41,6 +46,31 @@ def write_text(path: Path, text: str) -> None:
         WriteError: the disk is full or the folder cannot be written.
     """
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def held(path: Path) -> Generator[None]:
+    """Hold a file, made where it is missing, until the block or the process ends.
+
+    Windows, and some file systems of a network, have no such locks; there nothing is held.
+
+    Raises:
+        BlockingIOError: another one holds it, or has just removed it.
+        OSError: it cannot be written.
+    """
+    with path.open("a") as file:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass
+            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise BlockingIOError(errno.EAGAIN, "just removed")
+        else:
+            file.close()  # as it could not be removed while it is open
+        yield
 
 
 def file_name(name: str) -> str:

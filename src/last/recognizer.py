@@ -62,6 +62,7 @@ def describe(
     columns: Mapping[str, Any] | None = None,
     rests_on: Sequence[tuple[str, ...]] = (),
     test_part: str | None = None,
+    cleaning: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a file of weights must say of itself to be used again.
 
@@ -72,6 +73,7 @@ def describe(
         columns: of the tables that it was trained on.
         rests_on: of each training that it rests on, as :func:`last.lineage.rests_on` gives it.
         test_part: fingerprint of the test clips of its training; None where it is not known.
+        cleaning: the :class:`CleanOptions` of its clips, by name; None where they are not known.
     """
     sections = config.to_dict()
     return {
@@ -82,6 +84,7 @@ def describe(
         "columns": dict(columns or {}),
         **({"rests_on": rests_on} if rests_on else {}),
         **({"test_part": test_part} if test_part else {}),
+        **({"cleaning": cleaning} if cleaning else {}),
     }
 
 
@@ -143,10 +146,12 @@ class Recognizer:
         rests_on: each training behind it but its own, by its start or its teachers, as
             :func:`last.lineage.rests_on` gives it.
         test_part: fingerprint of the test clips of its own training; None where the file does not say it.
+        cleaning: of the clips that it was trained on; by its settings where the file does not say it.
 
     Raises:
         CheckpointError: there are no weights, or they are damaged.
-        ConfigError: there is no such device, or there are no fused kernels where they are insisted on.
+        ConfigError: their settings or layout are wrong, there is no such device, or there are no fused kernels where
+            they are insisted on.
     """
 
     def __init__(self, path: Path | str, device: str | torch.device = "auto", kernels: KernelMode = "auto"):
@@ -155,13 +160,24 @@ class Recognizer:
         try:
             self.layout = layout_from_dict(description["layout"], str(weights))
             self.classes = tuple(map(str, description["classes"]))
-            self.reading = Reading(self.layout, self.classes, description.get("columns", {}), joints_alone=True)
+            columns = {**description.get("columns", {})}
+            self.reading = Reading(self.layout, self.classes, columns, joints_alone=True)
+            trainings = [(data, protocol, *rest) for data, protocol, *rest in description.get("rests_on", ())]
+            self.rests_on = tuple(tuple(map(str, training)) for training in trainings)
+            self.test_part = str(description["test_part"]) if description.get("test_part") else None
             sections = {"model": description["model"], "data": description["data"]}
+            self.config = config = from_dict(sections, str(weights))
+            # A store may hold more bodies than the network takes, and the frames in which any of them is seen.
+            cleaned = from_dict({"data": {**sections["data"], **description.get("cleaning", {})}}, str(weights))
+            self.cleaning = CleanOptions.from_config(cleaned.data)
+        except ConfigError:  # which tells it by its key
+            raise
         except KeyError as error:
             raise CheckpointError(f"{weights} does not say its {error}; it was not written by 'last train'") from error
-        self.rests_on = tuple(tuple(map(str, training)) for training in description.get("rests_on", ()))
-        self.test_part: str | None = description.get("test_part")
-        self.config = config = from_dict(sections, str(weights))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{weights} says of itself what is of another type than 'last train' writes ({error}); it is damaged"
+            ) from error
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = build_model(config, len(self.classes), self.layout)
         load_weights(self.model, tensors, str(weights))
@@ -195,7 +211,7 @@ class Recognizer:
         return self.rank(self.predict_clips([clip]), top)[0]
 
     def predict_clips(self, clips: Sequence[Clip], batch_size: int = 64) -> np.ndarray:
-        """Probabilities of clips as their files hold them, (N, K); they are cleaned as `last data prepare` does.
+        """Probabilities of clips as their files hold them, (N, K); they are cleaned as those of its training.
 
         Raises:
             ValueError: a clip's shape does not fit the layout, or it shows no joint at all.
@@ -220,7 +236,7 @@ class Recognizer:
                 f"clip '{clip.name}' has {clip.joints.shape[2]} joints of {clip.joints.shape[3]} coordinates, but the "
                 f"network was trained on layout '{self.layout.name}' with {expected[0]} of {expected[1]}"
             )
-        cleaned, counts = clean(clip, self.layout, CleanOptions.from_config(self.config.data))
+        cleaned, counts = clean(clip, self.layout, self.cleaning)
         if cleaned is None:
             raise ValueError(f"clip '{clip.name}' shows no joint that is not missing, so there is nothing to recognise")
         return cleaned, counts

@@ -11,6 +11,7 @@ import torch
 from last.data.datasets import open_store
 from last.data.feed import choose_feed
 from last.data.protocols import copied_from_training, split
+from last.data.store import ClipStore
 from last.evaluate import BATCH, Metrics, Scores, fingerprint_of, measure, predict
 from last.models.cost import count_parameters
 from last.progress import Reporter
@@ -53,18 +54,28 @@ class Evaluation:
     report: Path | None
 
 
-def _require_same_tests(run: Run, table: np.ndarray, store: Path) -> None:
-    """Refuse to score a run anew on other clips: those that test now may have trained it."""
-    path = run.path / "result.json"
+def require_same_tests(path: Path, store: ClipStore, tests: np.ndarray, advice: str) -> None:
+    """Refuse a result of other test clips than a store has now: those that test now may have trained the network.
+
+    Args:
+        path: of the result; where there is none, or a damaged one, nothing is refused.
+        store: the clips.
+        tests: those that its protocol tests, (N,).
+        advice: what can be done but to prepare the clips as they were, for the error.
+
+    Raises:
+        RunError: the clips have other names or labels.
+    """
     try:
         result = read_record(path)
-    except RunError:  # there is none yet, or it is damaged and will be made again
+    except RunError:
         return
+    table = store.clips[tests]
     if result.get("test_part") not in (None, fingerprint_of(table["name"], table["label"])):
         raise RunError(
-            f"{run.path} was scored on {result['test_clips']} test clips of {result['dataset']} {result['protocol']}, "
-            f"and {store} has {len(table)} there now, of other names or labels, some of which may have trained it; its "
-            f"result is kept. Prepare the clips as they were, train anew, or move {path} away to score it on these"
+            f"{path} is of {result['test_clips']} test clips of {result['dataset']} {result['protocol']}, and "
+            f"{store.path} has {len(table)} there now, of other names or labels, some of which may have trained the "
+            f"network; it is kept. Prepare the clips as they were, or {advice}"
         )
 
 
@@ -123,7 +134,7 @@ def evaluate(
     history, made_by = run.history(), run.provenance()  # before anything long, since they may be damaged
     train_part, test_part = split(store, config.data.protocol, config.data.name)
     table = store.clips[test_part]
-    _require_same_tests(run, table, store.path)
+    require_same_tests(run.path / "result.json", store, test_part, "train anew, or move it away to score these")
     feed = choose_feed(store, test_part, device, BATCH, config.environment.clips)
     with reporter.bar("evaluating", len(feed)) as advance:
         pipeline = replace(recognizer.pipeline, test_span=span)

@@ -15,6 +15,26 @@ class ConfigError(ValueError):
     """A setting that does not exist, has the wrong type, or contradicts another."""
 
 
+class _WithoutAliases(yaml.SafeLoader):
+    """Refuses aliases, by which a small file unfolds into gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()
+            raise ConfigError(f"line {event.start_mark.line + 1} has the alias '*{event.anchor}'; write its value out")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text stands for: plain values, lists and mappings.
+
+    Raises:
+        ConfigError: it has an alias.
+        Exception: it is not YAML; of dates and numbers that cannot be, PyYAML says so by nearly any.
+    """
+    return _WithoutAliases(text).get_single_data()
+
+
 def convert(value: Any, hint: Any, key: str, source: str) -> Any:
     """Give a value its type; text from a command line and YAML's '1e-3' become numbers.
 
@@ -63,7 +83,7 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
         raise wrong
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise wrong from None
     if not math.isfinite(number) or (hint is int and not number.is_integer()):
         raise wrong
@@ -73,8 +93,8 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
 def _listed(text: str) -> Any:
     """The list that ``a, b`` or ``[a, b]`` stands for, or None."""
     try:
-        return yaml.safe_load(text if text.startswith("[") else f"[{text}]")
-    except yaml.YAMLError:
+        return parse_yaml(text if text.startswith("[") else f"[{text}]")
+    except Exception:  # see parse_yaml
         return None
 
 

@@ -219,10 +219,12 @@ def train(
             "half of the training at most"
         )
     try:
-        columns = store.meta["provenance"].get("columns")
+        made_by = store.meta["provenance"]
         others = rests_on(_records(run.provenance()))
         tested = fingerprint_of(store.clips["name"][test_part], store.clips["label"][test_part])
-        description = describe(config, store.classes, store.layout, columns, others, tested)
+        description = describe(
+            config, store.classes, store.layout, made_by.get("columns"), others, tested, made_by.get("cleaning")
+        )
         _fit(run, trainer, pipeline, validation, description, reporter, stop)
     except Interrupted:
         raise Interrupted(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -171,6 +172,26 @@ def test_runs_are_made_once_and_copied_to_the_results(tiny, tmp_path):
     assert json.loads((cells[0].folder / "result.json").read_text()) == result
     (moved,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny | {"data.path": "elsewhere"})
     assert moved.is_done()
+
+
+def test_a_run_on_an_earlier_version_of_the_store_is_not_taken_for_done(tiny, ucla_like, tmp_path):
+    (cell,) = plan(["nw_ucla"], [NANO], ["ours"], 1, overrides=tiny)
+    assert make([cell], tmp_path) == {}
+    clips = list(ucla_like)
+    with StoreWriter(ucla_like.path, ucla_like.layout, ucla_like.classes) as writer:
+        for clip in clips:  # cameras 2 and 3 have changed places
+            writer.append(replace(clip, camera={2: 3, 3: 2}.get(clip.camera, clip.camera)))
+    record = tmp_path / "results" / f"{cell.name}.json"
+    before = record.read_bytes()
+    told = "result.json is of 20 test clips of nw_ucla xview, and .* has 20 there now, .* as they were, or move {} away"
+    assert re.search(told.format(cell.folder), make([cell], tmp_path)[cell.name])
+    # Nor is its record, of a run that was made elsewhere.
+    cell.folder.rename(tmp_path / "then")
+    assert f"or move {record} away, or put this grid elsewhere" in make([cell], tmp_path)[cell.name]
+    assert record.read_bytes() == before and not cell.folder.exists()
+    record.unlink()
+    assert make([cell], tmp_path) == {}
+    assert cell.is_done() and record.read_bytes() != before
 
 
 def test_a_damaged_result_is_named_and_made_again_where_it_is_moved_away(tiny, tmp_path):

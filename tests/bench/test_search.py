@@ -163,6 +163,16 @@ def test_a_recipe_keeps_what_its_beginning_said_of_the_network(plan, tmp_path):
     assert load_config("last_e_nano", "sbu", str(tmp_path / "found.yaml")).model.streams[3] == "partner"
 
 
+@pytest.mark.parametrize("searched", ["last_e_nano", "ddnet_small"])
+def test_what_a_recipe_has_for_last_alone_stays_so(plan, tmp_path, searched):
+    given = {"recipe": "two_persons", "protocol": "fold1", "overrides": {"model.dropout": 0.1}}
+    plan = replace(plan, dataset="sbu", model=searched, **given)
+    write_recipe(tmp_path / "found.yaml", plan, settle({}, measured({(): 50})[0]), tmp_path / "a.search.json")
+    for model in ("last_e_nano", "ddnet_small", "efficientgcn_b0"):
+        before, made = (load_config(model, "sbu", r).model for r in ("two_persons", str(tmp_path / "found.yaml")))
+        assert made.streams == before.streams and made.dropout == 0.1
+
+
 def test_the_command_keeps_a_log_that_no_other_search_overwrites(tmp_path, monkeypatch, capsys):
     def measure(plan, several, *rest):
         return [trial(settings, 50 + 20 * len(settings)) for settings in several]

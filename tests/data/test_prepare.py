@@ -280,6 +280,21 @@ def test_a_full_disk_leaves_the_old_store_and_the_finished_chunks(raw, tmp_path,
     assert run(raw, tmp_path / "s").resumed == 4
 
 
+def test_a_second_process_leaves_the_first_alone(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_module, "CHUNK", 4)
+    refused = []
+
+    def second(*_: int) -> None:
+        with pytest.raises(StoreError, match=r"another process prepares the same store .*s\.partial; wait until"):
+            run(raw, tmp_path / "s")
+        refused.append(run(raw, tmp_path / "other").kept)
+
+    report = prepare(UCLA, [raw], tmp_path / "s", KINECT, CLASSES[:9], workers=1, progress=second)
+    assert len(refused) > 3 and report.kept == 7
+    assert contents(tmp_path / "s") == contents(tmp_path / "other")
+    assert run(raw, tmp_path / "s").kept == 7  # which is free again
+
+
 def test_a_foreign_folder_in_the_way_is_not_removed(raw, tmp_path):
     (tmp_path / "s.partial").mkdir()
     (tmp_path / "s.partial" / "thesis").touch()

@@ -298,6 +298,7 @@ def test_the_store_is_that_of_the_written_files(tmp_path, monkeypatch: pytest.Mo
     assert report.cleaned["joints filled"] > 0
     assert report.replaced == 0 and synthetic.synthesize(tmp_path / "store").replaced == len(names)
     direct, through_files = ClipStore.open(tmp_path / "store"), ClipStore.open(tmp_path / "prepared")
+    assert direct.meta["provenance"]["cleaning"] == through_files.meta["provenance"]["cleaning"]
     assert direct.classes == CLASSES
     assert np.array_equal(direct.clips, through_files.clips)
     assert np.array_equal(direct.joints, through_files.joints)

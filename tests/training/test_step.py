@@ -1,5 +1,6 @@
 """What a step's loss is made of; that it moves the weights is shown by whole trainings."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -17,8 +18,10 @@ class Stubborn(nn.Module):
         super().__init__()
         self.classifier = nn.Linear(1, 2)
         self.classifier.bias.data = torch.tensor([2.0, -1.0])
+        self.seen = []
 
     def forward(self, streams, mask):
+        self.seen.append(streams["joint"])
         return self.classifier(torch.zeros(len(streams["joint"]), 1))
 
 
@@ -37,6 +40,25 @@ def test_a_mixed_clip_owes_a_share_to_the_label_of_the_clip_before_it(stick, dev
     # In the order of the batch, the clip before the first is the last.
     own, other = torch.stack([zero, zero, one, zero, zero, one]), torch.stack([one, zero, zero, one, zero, zero])
     expected = ((1 - share) * own + share * other).mean()
+    torch.testing.assert_close(torch.tensor(step.read(0, 1)[0]), expected[None], check_dtype=False)
+
+
+@pytest.mark.parametrize("largest", [1, 4])
+def test_a_clip_is_mixed_with_the_one_before_it_whatever_the_parts_of_the_step(stick, device_clips, largest):
+    config = TrainingConfig(batch_size=6, label_smoothing=0.0, mix=1.0)
+    pipeline, network = Pipeline(stick, frames=8), Stubborn()
+    places = torch.tensor([0, 2, 1, 4, 6, 3])
+    step = Step(network, pipeline, config, 1, largest)
+    step(device_clips, places)
+    assert len(network.seen) == -(-6 // largest)
+    own = pipeline.evaluate(device_clips, places)[0]["joint"].flatten(1)
+    seen, difference = torch.cat(network.seen).flatten(1), own.roll(1, 0) - own
+    share = ((seen - own) * difference).sum(1) / difference.square().sum(1)
+    assert (share > 0).all() and (share < 0.5).all()
+    torch.testing.assert_close(seen, own + share[:, None] * difference)
+    scores = torch.tensor([[2.0, -1.0]]).expand(6, 2)
+    losses = F.cross_entropy(scores, device_clips.labels[places], reduction="none")
+    expected = ((1 - share) * losses + share * losses.roll(1)).mean()
     torch.testing.assert_close(torch.tensor(step.read(0, 1)[0]), expected[None], check_dtype=False)
 
 

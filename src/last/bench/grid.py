@@ -23,11 +23,14 @@ from last.bench.entries import FOLDS, board_of
 from last.config import load_config, recipe_of, with_overrides
 from last.data import engines
 from last.data.datasets import load_dataset, open_store
+from last.data.protocols import split
+from last.data.store import ClipStore
 from last.files import write_text
 from last.models.cost import count_parameters
 from last.progress import Interrupted, Reporter, stop_on_signal
 from last.recognizer import build_model, choose_device
 from last.run import MOVABLE, Run, RunError, require_same_settings, result_name
+from last.run_evaluation import require_same_tests
 from last.setting_values import ConfigError
 from last.settings import Config
 from last.skeleton import load_layout
@@ -67,18 +70,22 @@ class Cell:
             results: folder.
 
         Raises:
-            RunError: there is one of other settings, or a damaged one; better met before a long training than after it.
+            RunError: there is one of other settings or test clips, or a damaged one; better met before a long training
+                than after it.
         """
         target = results / f"{self.name}.json"
         scored = {"weights": "last", "crops": self.config.data.test_crops, "span": self.config.data.test_span}
         require_same_settings(target, {"config": self.config.to_dict(), **scored})
-        return target.exists() and not (self.folder / "config.yaml").exists()
+        if not target.exists() or (self.folder / "config.yaml").exists():
+            return False
+        self._require_same_tests(target, moved=target)
+        return True
 
     def is_done(self) -> bool:
         """Whether the run is trained and evaluated.
 
         Raises:
-            RunError: its folder holds a run of other settings.
+            RunError: its folder holds a run of other settings, or one that was scored on other test clips.
             ConfigError: the settings in its folder are damaged.
         """
         if not (self.folder / "config.yaml").exists():
@@ -95,7 +102,17 @@ class Cell:
                 f"{self.folder} holds a run with {', '.join(other)}; move it away, or put this grid elsewhere with "
                 "--set environment.runs_root=FOLDER"
             )
+        self._require_same_tests(self.folder / "result.json", moved=self.folder)
         return (self.folder / "result.json").exists()
+
+    def _require_same_tests(self, result: Path, moved: Path) -> None:
+        """Refuse a result of other test clips than its data set has now; without clips here there is nothing to ask."""
+        path, data = self.config.store_path(), self.config.data
+        if path.exists():
+            store = ClipStore.open(path)
+            _, tests = split(store, data.protocol, data.name)
+            elsewhere = "put this grid elsewhere with --set environment.runs_root=FOLDER and --results FOLDER"
+            require_same_tests(result, store, tests, f"move {moved} away, or {elsewhere}")
 
 
 def plan(

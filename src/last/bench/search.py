@@ -17,7 +17,7 @@ import yaml
 
 from last import provenance
 from last.bench import grid
-from last.config import load_config, read_yaml
+from last.config import OF_LAST, find, load_config, read_yaml
 from last.data import engines
 from last.data.protocols import held_parts
 from last.files import write_text
@@ -329,6 +329,8 @@ def write_recipe(path: Path, plan: Plan, search: Search, log: Path) -> None:
         WriteError: the file cannot be written.
     """
     config = plan.config(search.chosen.settings)
+    of_last = read_yaml(find("training", plan.recipe)).get(OF_LAST) or {}
+    is_last = config.model.name.startswith("last_")
     sections: dict[str, dict[str, Any]] = {"data": {}, "training": {"recipe": path.stem}}
     for section, values in config.to_dict().items():
         for key, value in values.items():
@@ -337,7 +339,11 @@ def write_recipe(path: Path, plan: Plan, search: Search, log: Path) -> None:
             without = {"built-in default"} | ({config.origins["model.name"]} if section == "model" else set())
             kept = origin not in without
             if name in search.chosen.settings or (kept and section != "environment" and name not in _OF_THE_SET):
-                sections.setdefault(section, {})[key] = value
+                # What the recipe has for LAST's networks alone stays so.
+                place = OF_LAST if section == "model" and is_last and key in of_last else section
+                sections.setdefault(place, {})[key] = value
+    if of_last and not is_last:
+        sections[OF_LAST] = of_last
     head = (
         f"# From '{plan.recipe}', by a search on held-out parts of the training clips of {config.data.name} "
         f"{plan.protocol}:\n# every trial stands in {log.name}.\n"

@@ -1,6 +1,7 @@
 """What LAST knows of a data set: its format, layout, classes, protocols, and how to get it."""
 
 import logging
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,19 @@ from last.settings import Config, DataConfig
 from last.skeleton import Layout, load_layout
 
 _log = logging.getLogger(__name__)
+
+
+# What the section 'about' of a data set's configuration may say, and of which type; it must say the first three.
+_ABOUT = {
+    "format": str,
+    "layout": str,
+    "classes": object,  # of which _classes tells what is wrong
+    "title": str,
+    "obtain": str,
+    "columns": dict,
+    "expected": dict,
+}
+_NEEDED = ("format", "layout", "classes")
 
 
 class DataMissingError(FileNotFoundError):
@@ -71,28 +85,32 @@ def load_dataset(name: str) -> Dataset:
     about = content.get("about")
     if not isinstance(about, dict):
         raise ConfigError(f"{path} has no section 'about', expected one that says format, layout and classes")
-    needed, allowed = {"format", "layout", "classes"}, {"title", "obtain", "columns", "expected"}
-    wrong = [f"lacks '{key}'" for key in sorted(needed - set(about))]
-    wrong += [f"has the unknown key '{key}'" for key in about if key not in needed | allowed]
+    wrong = [f"lacks '{key}'" for key in _NEEDED if about.get(key) is None]
+    wrong += [f"has the unknown key '{key}'" for key in about if key not in _ABOUT]
+    wrong += [
+        f"has {reprlib.repr(about[key])} as '{key}', expected {'keys with values' if kind is dict else 'text'}"
+        for key, kind in _ABOUT.items()
+        if about.get(key) is not None and not isinstance(about[key], kind)
+    ]
     if wrong:
-        raise ConfigError(f"'about' in {path} {', '.join(wrong)}; it has {', '.join(sorted(needed | allowed))}")
+        raise ConfigError(f"'about' in {path} {', '.join(wrong)}; it has {', '.join(sorted(_ABOUT))}")
     if about["format"] not in FORMATS:
         raise ConfigError(f"'about' in {path} has the format '{about['format']}', expected one of {', '.join(FORMATS)}")
     rules = content.get("protocols") or {}
     require_rules(rules, str(path))
-    layout, classes = _layout(str(about["layout"]), path), _classes(about["classes"], path)
+    layout, classes = _layout(about["layout"], path), _classes(about["classes"], path)
     columns = about.get("columns") or {}
     # A section that is none is told by load_config, with the other settings.
     settings = content["data"] if isinstance(content.get("data"), dict) else {}
     return Dataset(
         name=settings.get("name", path.stem),
-        title=about.get("title", path.stem),
+        title=about.get("title") or path.stem,
         format=FORMATS[about["format"]].with_reading(Reading(layout, classes, columns)),
         layout=layout,
         classes=classes,
         protocol=str(settings.get("protocol", DataConfig.protocol)),
         rules=rules,
-        obtain=about.get("obtain", f"They are your own; {path} describes them.").strip(),
+        obtain=(about.get("obtain") or f"They are your own; {path} describes them.").strip(),
         expected=about.get("expected") or {},
         columns=columns,
     )
@@ -178,7 +196,7 @@ def prepare_dataset(
 
 
 def open_store(config: Config) -> ClipStore:
-    """The prepared clips of a configuration; warns where they were cleaned otherwise than prediction would do it.
+    """The prepared clips of a configuration; warns where they were cleaned otherwise than its settings say.
 
     Raises:
         DataMissingError: there are none; says where it looked and what to do.
@@ -200,8 +218,8 @@ def open_store(config: Config) -> ClipStore:
         if wrong:
             given = " ".join(f"--set {setting}" for setting in sorted(wrong))
             _log.warning(
-                "%s was prepared with other options than these settings have, with which prediction cleans clips; "
-                "train with %s, or prepare it again",
+                "%s was prepared with other options than these settings have, which do not clean it anew; train with "
+                "%s, or prepare it again",
                 path,
                 given,
             )

@@ -10,7 +10,8 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import count
@@ -24,6 +25,7 @@ from last.data.engines import Engine, EngineError, run
 from last.data.formats import Format, Found, NoSkeletonError, Source, find_files
 from last.data.store import VERSION, ClipStore, StoreError
 from last.data.store_writer import ClipRefusedError, JointDtype, StoreWriter, require_replaceable
+from last.files import held
 from last.skeleton import Layout
 
 _log = logging.getLogger(__name__)
@@ -124,8 +126,8 @@ def prepare(
 
     Raises:
         FormatError: there are no such files, or they have another layout.
-        StoreError: ``out`` is not a store or that of another data set, the disk is full or not writable, no file
-            could be used, a worker died, or the engine is not installed.
+        StoreError: ``out`` is not a store or that of another data set, or another process prepares it; the disk is
+            full or not writable, no file could be used, a worker died, or the engine is not installed.
     """
     out = out.absolute()
     replaced = require_replaceable(out, layout, classes)
@@ -134,49 +136,49 @@ def prepare(
     job = _Job(known, layout, tuple(classes), options or CleanOptions(), dtype)
     found, unlisted = find_files(raw, known)
     shards = out.with_name(f"{out.name}.partial")
-    _start_or_resume(shards, _fingerprint(job, found))
-    unique, left_out = _by_name(found)
-    left_out += [{"file": str(path), "reason": "unreadable", "detail": why} for path, why in unlisted.items()]
-    tasks = _tasks(unique, shards, holds_many=known.clips is not None)
-    sizes = {shard.path.name: len(shard.sources) for task in tasks for shard in task}
-    steps = len(unique) + len(sizes)  # storing a shard takes as long as reading a clip or two
-    resumed = _finished(shards, sizes)
-    report = PrepareReport(files=len(left_out), left_out=left_out, resumed=resumed, replaced=replaced)
+    with _shards_in(shards, _fingerprint(job, found)):
+        unique, left_out = _by_name(found)
+        left_out += [{"file": str(path), "reason": "unreadable", "detail": why} for path, why in unlisted.items()]
+        tasks = _tasks(unique, shards, holds_many=known.clips is not None)
+        sizes = {shard.path.name: len(shard.sources) for task in tasks for shard in task}
+        steps = len(unique) + len(sizes)  # storing a shard takes as long as reading a clip or two
+        resumed = _finished(shards, sizes)
+        report = PrepareReport(files=len(left_out), left_out=left_out, resumed=resumed, replaced=replaced)
 
-    def tell(done: int) -> None:
-        if progress:
-            progress(done, steps)
+        def tell(done: int) -> None:
+            if progress:
+                progress(done, steps)
 
-    tell(resumed)  # before any work, lest an earlier run's be taken for the speed of this one
-    todo = [rest for task in tasks if (rest := [shard for shard in task if not shard.path.exists()])]
-    try:
-        for _ in run(partial(_make_shard, job), todo, workers, engine):
-            tell(_finished(shards, sizes))
-    except EngineError as error:
-        raise StoreError(str(error)) from error
-    for name in sizes:
-        report.add(_read_report(shards / name))
-    if not report.kept:
+        tell(resumed)  # before any work, lest an earlier run's be taken for the speed of this one
+        todo = [rest for task in tasks if (rest := [shard for shard in task if not shard.path.exists()])]
+        try:
+            for _ in run(partial(_make_shard, job), todo, workers, engine):
+                tell(_finished(shards, sizes))
+        except EngineError as error:
+            raise StoreError(str(error)) from error
+        for name in sizes:
+            report.add(_read_report(shards / name))
+        if not report.kept:
+            _remove(shards)
+            first = report.left_out[0]["detail"]
+            raise StoreError(f"none of the {report.files} files could be used; the first: {first}")
+        provenance = {
+            "raw": [path.name for path in raw],
+            "format": known.name,
+            "columns": dict(known.reading.columns) if known.reading else {},
+            "cleaning": asdict(job.options),
+            "files": report.files,
+            "left out": dict(sorted(report.reasons().items())),
+            "cleaned": dict(sorted(report.cleaned.items())),
+            "last": __version__,
+        }
+        with StoreWriter(out, layout, classes, dtype, provenance, protocols, workplace=shards) as writer:
+            for done, name in enumerate(sizes, len(unique) + 1):
+                writer.extend(ClipStore.open(shards / name))
+                tell(done)
+            writer.attach("report.json", report.to_dict())
         _remove(shards)
-        first = report.left_out[0]["detail"]
-        raise StoreError(f"none of the {report.files} files could be used; the first: {first}")
-    provenance = {
-        "raw": [path.name for path in raw],
-        "format": known.name,
-        "columns": dict(known.reading.columns) if known.reading else {},
-        "cleaning": asdict(job.options),
-        "files": report.files,
-        "left out": dict(sorted(report.reasons().items())),
-        "cleaned": dict(sorted(report.cleaned.items())),
-        "last": __version__,
-    }
-    with StoreWriter(out, layout, classes, dtype, provenance, protocols, workplace=shards) as writer:
-        for done, name in enumerate(sizes, len(unique) + 1):
-            writer.extend(ClipStore.open(shards / name))
-            tell(done)
-        writer.attach("report.json", report.to_dict())
-    _remove(shards)
-    return report
+        return report
 
 
 def _fingerprint(job: _Job, found: Sequence[Found]) -> str:
@@ -189,31 +191,53 @@ def _fingerprint(job: _Job, found: Sequence[Found]) -> str:
     return digest.hexdigest()
 
 
-def _start_or_resume(shards: Path, fingerprint: str) -> None:
-    """Keep the shards of an earlier run over the same files with the same options, and no others."""
+@contextmanager
+def _shards_in(shards: Path, fingerprint: str) -> Generator[None]:
+    """Keep the shards of an earlier run over the same files with the same options, and no others.
+
+    They are held until the block ends, since another process would take what this one writes for leftovers.
+    """
     note = shards / "fingerprint"
-    try:
-        if note.is_file():
-            if note.read_text(encoding="utf-8") == fingerprint:
-                for leftover in shards.glob(".*"):  # of a process that was killed
-                    shutil.rmtree(leftover, ignore_errors=True)
-                return
-            _log.warning("%s was begun with other files or options, so it starts anew", shards)
-            _remove(shards)
-        shards.mkdir(parents=True, exist_ok=True)
-        if any(shards.iterdir()):
-            raise StoreError(f"{shards} is in the way and not of an earlier run; move it or choose another place")
-        note.write_text(fingerprint, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"cannot write {shards}: {error.strerror or error}; choose another place") from error
+    with ExitStack() as stack:
+        try:
+            shards.mkdir(parents=True, exist_ok=True)
+            if not note.is_file() and any(shards.iterdir()):
+                raise StoreError(f"{shards} is in the way and not of an earlier run; move it or choose another place")
+            stack.enter_context(held(note))
+            before = note.read_text(encoding="utf-8")
+            if before and before != fingerprint:
+                _log.warning("%s was begun with other files or options, so it starts anew", shards)
+            for folder in shards.iterdir():
+                # Those with a dot are of a process that was killed.
+                if folder.is_dir() and (before != fingerprint or folder.name.startswith(".")):
+                    _remove_whole(folder)
+            if before != fingerprint:
+                note.write_text(fingerprint, encoding="utf-8")
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise StoreError(
+                f"another process prepares the same store at this moment, in {shards}; wait until it is done, or "
+                "choose another place"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"cannot write {shards}: {error.strerror or error}; choose another place") from error
+        yield
+    with suppress(OSError):
+        shards.rmdir()  # a network's folder could not be removed while a file in it was held
 
 
 def _remove(shards: Path) -> None:
-    """Remove the shards so that a kill leaves none of them in part, and none without the note by which it is known."""
+    """Remove the shards so that a kill leaves none of them without the note by which it is known."""
     for folder in shards.iterdir():
         if folder.is_dir():
-            shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}")), ignore_errors=True)
+            _remove_whole(folder)
     shutil.rmtree(shards, ignore_errors=True)
+
+
+def _remove_whole(shard: Path) -> None:
+    """Remove a shard so that a kill leaves nothing that looks like one."""
+    if not shard.name.startswith("."):
+        shard = shard.rename(shard.with_name(f".{shard.name}"))
+    shutil.rmtree(shard, ignore_errors=True)
 
 
 def _by_name(found: Sequence[Found]) -> tuple[list[Source], list[dict[str, str]]]:

@@ -9,6 +9,7 @@ Shapes: T frames, M bodies, V joints, D joint angles.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -179,7 +180,8 @@ def synthesize(out: Path, progress: Callable[[int, int], None] | None = None) ->
     names = clip_names()
     options = CleanOptions.from_config(load_config(dataset="synthetic").data)
     report = PrepareReport(files=len(names), kept=len(names))
-    with StoreWriter(out, LAYOUT, CLASSES, provenance={"made by": "last.data.synthetic"}) as writer:
+    provenance = {"made by": "last.data.synthetic", "cleaning": asdict(options)}
+    with StoreWriter(out, LAYOUT, CLASSES, provenance=provenance) as writer:
         report.replaced = writer.replaced
         for done, name in enumerate(names, start=1):
             clip, counts = clean(make_clip(name), LAYOUT, options)

@@ -129,24 +129,26 @@ class Step:
         answers = torch.zeros_like(self._sums[1:])
         labels = clips.labels[places]
         weight = 1 / len(places) if self.class_weights is None else 1 / self.class_weights[labels].sum()
-        for part, target in zip(places.split(self.micro_batch), labels.split(self.micro_batch), strict=True):
-            share = self._share(len(part))
-            streams, mask = self.pipeline.train(clips, part, self.generator, share)
+        for first in range(0, len(places), self.micro_batch):
+            part = slice(first, first + self.micro_batch)
+            wanted = labels[part], labels.roll(1)[part]
+            share = self._share(len(wanted[0]))
+            streams, mask = self._input(clips, places, part, share)
             with self.precision.autocast(self.device), overhear(self.model) as auxiliary:
                 if self.distillation is None:
                     scores = self.model(streams, mask)
                 else:
-                    scores, taught = self.distillation(self.model, streams, mask, part)
+                    scores, taught = self.distillation(self.model, streams, mask, places[part])
                 # A sum divided by the whole batch: parts of unequal size weigh as they would in one batch.
-                loss = weight * self._on_labels(scores, target, share)
+                loss = weight * self._on_labels(scores, wanted, share)
                 for others in auxiliary:
-                    loss = loss + self.config.auxiliary * weight * self._on_labels(others, target, share)
+                    loss = loss + self.config.auxiliary * weight * self._on_labels(others, wanted, share)
                 if self.distillation is not None:
                     loss = self.distillation.label_weight * loss + taught / len(places)
             self.scaler.scale(loss).backward()
             total += loss.detach()
             best = scores.detach().argmax(1)
-            answers[0] += (best == target).sum()
+            answers[0] += (best == wanted[0]).sum()
             answers.index_add_(0, 1 + best, answers.new_ones(len(best)))  # bincount would ask the host
         return total, answers
 
@@ -160,16 +162,32 @@ class Step:
         chosen, share = torch.rand(2, count, generator=self.generator, device=self.device)
         return share / 2 * (chosen < self.config.mix)
 
-    def _on_labels(self, scores: Tensor, labels: Tensor, share: Tensor | None) -> Tensor:
-        """Cross-entropy, summed over clips, (); with a share of each on the label of the clip that is mixed in."""
+    def _input(
+        self, clips: DeviceClips, places: Tensor, part: slice, share: Tensor | None
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Streams and body mask of a part of the step; into its first clip the last of the part before is mixed."""
+        index = places[part]
+        if share is None or len(index) == len(places):
+            return self.pipeline.train(clips, index, self.generator, share)
+        index = torch.cat([places[part.start - 1, None], index])
+        streams, mask = self.pipeline.train(clips, index, self.generator, F.pad(share, (1, 0)))
+        return {name: stream[1:] for name, stream in streams.items()}, None if mask is None else mask[1:]
 
-        def loss(wanted: Tensor) -> Tensor:
+    def _on_labels(self, scores: Tensor, wanted: tuple[Tensor, Tensor], share: Tensor | None) -> Tensor:
+        """Cross-entropy, summed over clips, (); with a share of each on the label of the clip that is mixed in.
+
+        Args:
+            scores: (N, K).
+            wanted: the labels of the clips, and of those that are mixed into them, (N,) each.
+            share: as :meth:`_share` gives it.
+        """
+
+        def loss(labels: Tensor) -> Tensor:
             smoothing, scale = self.config.label_smoothing, self.class_weights
-            return F.cross_entropy(scores.float(), wanted, scale, reduction="none", label_smoothing=smoothing)
+            return F.cross_entropy(scores.float(), labels, scale, reduction="none", label_smoothing=smoothing)
 
-        if share is None:
-            return loss(labels).sum()
-        return torch.lerp(loss(labels), loss(labels.roll(1)), share).sum()
+        own, others = wanted
+        return loss(own).sum() if share is None else torch.lerp(loss(own), loss(others), share).sum()
 
     def read(self, first: int, end: int) -> tuple[list[float], list[float]]:
         """What the steps of this epoch came to; the host waits for the device.
