@@ -1,4 +1,4 @@
-"""Records become boards; the better recipe counts; what is missing or not comparable is said."""
+"""Records become boards; peers count by their best recipe, LAST by the data set's; what is missing is said."""
 
 import json
 from pathlib import Path
@@ -61,6 +61,9 @@ def test_peers_count_by_their_better_recipe_and_last_by_the_data_sets():
     assert (own[3], own[5]) == ("nw_ucla_long, 300", "**60.0**") and own[7].startswith("efficientgcn_b0: one seed, -20")
     assert (other[3], other[5], other[7]) == ("few_clips, 200", "90.0", "")
     assert board(records).compare(NANO, PEER).difference.points == pytest.approx(-20)
+    longer = [record(recipe="nw_ucla_long", epochs=600, right=9), *records]
+    assert board(longer).counting(NANO).scores() == [60.0]  # of two by the recipe no choice is made by the score
+    assert board([*longer, record(seed=1, epochs=600)]).counting(NANO).scores() == [90.0, 90.0]
     assert board([records[0], records[3]]).compare(NANO, PEER).reason == "no run of last_e_nano by nw_ucla_long"
 
 

@@ -173,7 +173,7 @@ def test_clips_of_the_same_name_are_told(tmp_path):
         (tmp_path / place / "c0.fake").touch()
     found = messages(tmp_path, **raw(tmp_path / "a", Clip(moving(0), "c0", "ntu", 0)))
     example = f"{tmp_path}/b/c0.fake as {tmp_path}/a/c0.fake"
-    assert found["clips have the name of another and would be left out"] == (1, example)
+    assert found["clips have the name of another and are left out"] == (1, example)
 
 
 def test_of_no_clips_no_class_is_missed(tmp_path):

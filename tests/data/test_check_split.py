@@ -112,8 +112,8 @@ def test_clips_without_the_id_that_a_protocol_chooses_by_are_told(tmp_path, stor
 def test_a_description_that_is_right_is_sound(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text(
-        "about: {format: csv, layout: ntu, classes: [class0, class1]}\nrecipe: few_clips\n"
-        "protocols: {xsub: {train: {subject: [1]}}}"
+        "about: {format: csv, layout: ntu, classes: [class0, class1], title: 2024}\nrecipe: few_clips\n"
+        "data: {protocol: xsub-held1of2}\nprotocols: {xsub: {train: {subject: [1]}}}"
     )
     assert check(tmp_path, **raw(tmp_path, *split_clips()), dataset=str(mine)) == []
     mine.write_text("about: {format: csv, layout: ntu, classes: [class0, class1]}\ndata: {protocol: given}")

@@ -1,4 +1,6 @@
 import json
+import zipfile
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -387,8 +389,6 @@ def test_parquet_texts_may_be_bytes(tmp_path):
 
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_samples_are_read_from_a_zip_too(tmp_path, kind):
-    import zipfile
-
     if kind == "parquet":
         pytest.importorskip("pyarrow")
     path = SAMPLES[kind](tmp_path, np.random.default_rng(1))
@@ -447,12 +447,31 @@ def test_clips_of_one_name_in_many_files_are_clips_of_their_own(tmp_path, kind):
     assert {source.name for _, source in list_clips(tmp_path / f"a/s1.{kind}", formats=[known])} == {"1", "2"}
 
 
-def test_files_of_one_name_in_folders_of_one_name_are_told_apart_by_those_above(tmp_path):
-    import zipfile
+def test_numbers_of_clips_that_are_names_of_files_are_told_apart_too(tmp_path):
+    for i in range(1, 13):
+        rows = [f"{clip},{i},{clip},0,0" for clip in range(1, 13)]
+        written(tmp_path, "clip,a_x,a_y,b_x,b_y", *rows, name=f"{i}.csv")
+    known = FORMATS["csv"].with_reading(Reading(PAIR, (), {"clip": "clip"}))
+    clips = [known.read(source) for _, source in list_clips(tmp_path, formats=[known])]
+    assert {(clip.name, *clip.joints[0, 0, 0]) for clip in clips} >= {("10_1", 10, 1), ("1_10", 1, 10)}
+    assert len({clip.name for clip in clips}) == len(clips) == 144
 
-    for day in ("monday", "friday"):
+
+def test_a_file_beside_its_own_archive_is_the_same_and_in_another_folder_it_is_not(tmp_path):
+    for folder in ("wave", "point"):
+        (tmp_path / folder).mkdir()
+        written(tmp_path / folder, "clip,a_x,a_y,b_x,b_y", "1,1,2,3,4", "2,1,2,3,4", name="rec.csv")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(tmp_path / "wave/rec.csv", "wave/rec.csv")
+    known = FORMATS["csv"].with_reading(Reading(PAIR, ("wave", "point"), {"clip": "clip"}))
+    names = Counter(source.name for _, source in list_clips(tmp_path, formats=[known]))
+    assert names == {"wave_rec_1": 2, "wave_rec_2": 2, "point_rec_1": 1, "point_rec_2": 1}
+
+
+def test_files_of_one_name_in_folders_of_one_name_are_told_apart_by_those_above(tmp_path):
+    for at, day in enumerate(("monday", "friday")):
         with zipfile.ZipFile(tmp_path / f"{day}.zip", "w") as archive:
-            archive.writestr("wave/001.csv", "a_x,a_y,b_x,b_y\n1,2,3,4\n")
+            archive.writestr("wave/001.csv", f"a_x,a_y,b_x,b_y\n1,2,3,{at}\n")
     known = FORMATS["csv"].with_reading(Reading(PAIR, ("wave",), {}))
     paths = [tmp_path / "monday.zip", tmp_path / "friday.zip"]
     assert [file.source.name for file in find_files(paths, known)[0]] == ["friday_wave_001", "monday_wave_001"]

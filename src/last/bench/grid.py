@@ -102,8 +102,11 @@ class Cell:
                 f"{self.folder} holds a run with {', '.join(other)}; move it away, or put this grid elsewhere with "
                 "--set environment.runs_root=FOLDER"
             )
-        self._require_same_tests(self.folder / "result.json", moved=self.folder)
-        return (self.folder / "result.json").exists()
+        result = self.folder / "result.json"
+        if not result.exists():
+            return False
+        self._require_same_tests(result, moved=self.folder)
+        return True
 
     def _require_same_tests(self, result: Path, moved: Path) -> None:
         """Refuse a result of other test clips than its data set has now; without clips here there is nothing to ask."""

@@ -13,6 +13,7 @@ from last.bench.entries import FOLDS, Entry, Record, board_of, entries, spread
 from last.bench.significance import Difference, paired_bootstrap
 from last.config import available, from_dict, load_config
 from last.data.datasets import load_dataset
+from last.models import family_of
 from last.models import settings_of as network_settings
 from last.models.cost import count_macs
 from last.run import span_of
@@ -92,10 +93,15 @@ class Board:
     recipe: str | None = None
 
     def counting(self, model: str) -> Entry | None:
-        """What counts of a network: of a peer the best, which the test part chose; of LAST what was chosen before."""
-        own = self.recipe if model in TIERS else None
+        """What counts of a network: of a peer the best, which the test part chose; of LAST what was chosen before.
+
+        Of several by the recipe, with other settings, that over most seeds counts, and of these the worst.
+        """
         found = self.entries.get(model, ())
-        return next((entry for entry in found if own in (None, entry.first["recipe"])), None)
+        if self.recipe is None or not family_of(model).startswith("LAST"):
+            return next(iter(found), None)
+        own = [entry for entry in found if entry.first["recipe"] == self.recipe]
+        return max(reversed(own), key=lambda entry: len(entry.complete), default=None)
 
     def compare(self, model: str, peer: str) -> Comparison:
         """A network of LAST against another."""
@@ -119,14 +125,15 @@ class Board:
             "|---|---|---|---|---|---|---|---|",
         ]
         for model in (*models, *(name for name in self.entries if name not in models)):
+            if model not in self.entries:
+                lines.append(f"| {' | '.join((model, *[''] * 4, 'not measured', '', ''))} |")
+                continue
             counts = self.counting(model)
             versus = [self.compare(model, peer) for peer in TIERS.get(model, ()) if counts]
             end = "; ".join(f"{v.peer}: {v.verdict}, {v.words}" for v in versus)
-            for entry in self.entries.get(model, ()):
+            for entry in self.entries[model]:
                 row = (*_cells(entry, entry is counts), end if entry is counts else "")
                 lines.append(f"| {' | '.join(row)} |")
-            if model not in self.entries:
-                lines.append(f"| {' | '.join((model, *[''] * 4, 'not measured', '', ''))} |")
         return "\n".join(lines) + "\n"
 
 

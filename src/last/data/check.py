@@ -17,7 +17,7 @@ from last.data.formats import FORMATS, Format, NoSkeletonError, Source, find_cli
 from last.data.formats.columns import UndescribedError, no_description
 from last.data.info import packaged_dataset, protocols_for
 from last.data.own_rules import require_rules
-from last.data.protocols import no_protocol
+from last.data.protocols import no_protocol, whole_of
 from last.data.store import IDS, ClipStore, StoreError
 from last.setting_values import ConfigError
 from last.skeleton import Layout, load_layout
@@ -192,7 +192,7 @@ def _check_raw(
     walk.finish(classes, known.rules if known else {})
     if known and walk.known["name"]:
         protocols = {*known.protocols, *walk.lists}
-        if known.protocol not in protocols:
+        if whole_of(known.protocol) not in protocols:
             findings.add("error", UNFOLLOWED, no_protocol(known.protocol, known.name, protocols))
 
 
@@ -202,7 +202,7 @@ def _check_names(listed: Iterable[tuple[Format, Source]], findings: Findings) ->
     for known, source in listed:
         one = first.setdefault((known.name, source.name), source)
         if one is not source:
-            findings.add("error", "clips have the name of another and would be left out", f"{source} as {one}")
+            findings.add("warning", "clips have the name of another and are left out", f"{source} as {one}")
 
 
 def _tell_unreadable(error: FormatError, file: str, path: Path, findings: Findings) -> None:

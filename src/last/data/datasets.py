@@ -23,12 +23,12 @@ from last.skeleton import Layout, load_layout
 _log = logging.getLogger(__name__)
 
 
-# What the section 'about' of a data set's configuration may say, and of which type; it must say the first three.
+# What the section 'about' of a data set's configuration may say, and of which type.
 _ABOUT = {
     "format": str,
     "layout": str,
     "classes": object,  # of which _classes tells what is wrong
-    "title": str,
+    "title": object,  # such as a year
     "obtain": str,
     "columns": dict,
     "expected": dict,
@@ -104,7 +104,7 @@ def load_dataset(name: str) -> Dataset:
     settings = content["data"] if isinstance(content.get("data"), dict) else {}
     return Dataset(
         name=settings.get("name", path.stem),
-        title=about.get("title") or path.stem,
+        title=str(about.get("title") or path.stem),
         format=FORMATS[about["format"]].with_reading(Reading(layout, classes, columns)),
         layout=layout,
         classes=classes,

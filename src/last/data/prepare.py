@@ -187,7 +187,9 @@ def _fingerprint(job: _Job, found: Sequence[Found]) -> str:
     settings = [__version__, VERSION, CHUNK, job.format.name, reading, job.layout.to_dict(), job.classes, job.dtype]
     digest = hashlib.sha256(json.dumps([*settings, asdict(job.options)]).encode())
     for file in found:
-        digest.update(repr((str(file.source.path.absolute()), file.source.member, file.size, file.stamp)).encode())
+        source = file.source
+        place = str(source.path.absolute()), source.member, source.name
+        digest.update(repr((*place, file.size, file.stamp)).encode())
     return digest.hexdigest()
 
 

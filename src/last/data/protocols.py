@@ -164,6 +164,12 @@ def find_protocol(store: ClipStore, protocol: str, dataset: str) -> Protocol:
     raise ProtocolError(no_protocol(protocol, dataset, {*protocols_of(dataset), *own, *lists}))
 
 
+def whole_of(protocol: str) -> str:
+    """The protocol whose training clips this one parts; itself where it parts none."""
+    held = _HELD.fullmatch(protocol)
+    return whole_of(held[1]) if held else protocol
+
+
 def no_protocol(protocol: str, dataset: str, known: Collection[str]) -> str:
     """That a data set has no such protocol, and which ones it has."""
     advice = f"it has {', '.join(sorted(known))}" if known else "give it one under 'protocols' in its configuration"

@@ -82,7 +82,7 @@ def _facts(metrics: Metrics, result: Mapping[str, Any]) -> dict[str, str]:
     facts = {
         "top-1": f"{metrics.top1:.2f} %",
         "top-1 without copies": "–" if rest is None else f"{rest:.2f} %",
-        "top-5": f"{metrics.top5:.2f} %",
+        **({"top-5": f"{metrics.top5:.2f} %"} if "top-5" in metrics.shown else {}),
         "mean class accuracy": f"{metrics.mean_class_accuracy:.2f} %",
         "expected calibration error": f"{metrics.ece:.2f} points",
         "test clips": f"{metrics.clips:,}",
@@ -90,8 +90,6 @@ def _facts(metrics: Metrics, result: Mapping[str, Any]) -> dict[str, str]:
         "parameters": f"{result['parameters']:,}",
         "trained in": f"{result['seconds']:.0f} s" if "published" not in result else "by its authors",
     }
-    if "top-5" not in metrics.shown:
-        del facts["top-5"]
     keys = ("recipe", "epochs", "seed", "weights", "hardware", "torch", "date", "commit", "command")
     return facts | {key: str(result[key]) for key in keys}
 

@@ -1,6 +1,7 @@
 """File formats of skeleton data: each module reads one or a few of a kind, and this table lists them."""
 
-from collections import Counter
+import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -205,10 +206,12 @@ def _told_apart(found: Sequence[Found], known: Format) -> list[Found]:
     """Clips whose names repeat over files, with the file's name before theirs, and so many folders' as it needs.
 
     So do people's own files lie: ``wave/001.csv`` and ``point/001.csv``, or clips 1 to 3 in a table of each person. In
-    files that others made, a clip of the same name is the same clip.
+    files that others made, a clip of the same name is the same clip, and so it is in a file that is met twice.
     """
-    names = {file.source: file.source.name for file in found}
-    places = {s: _places(s, known) for s in names if known.has_columns or s.name == known.name_of(s.file)}
+    copies = _copies(found)
+    names = {file.source: file.source.name for file in found if file.source not in copies}
+    is_free = known.has_columns or known.clips is None  # to be called otherwise than in the file
+    places = {s: _places(s, known) for s in names if is_free}
     while True:
         count = Counter(names.values())
         repeated = [source for source in places if count[names[source]] > 1 and places[source]]
@@ -216,17 +219,47 @@ def _told_apart(found: Sequence[Found], known: Format) -> list[Found]:
             break
         for source in repeated:
             names[source] = f"{places[source].pop(0)}_{names[source]}"
+    names |= {copy: names[one] for copy, one in copies.items()}
+    renamed = {source: replace(source, clip=name, inside=source.name) for source, name in names.items()}
     return [
-        replace(file, source=replace(source, clip=name, inside=source.name)) if name != source.name else file
-        for file in found
-        for source, name in [(file.source, names[file.source])]
+        file if names[file.source] == file.source.name else replace(file, source=renamed[file.source]) for file in found
     ]
+
+
+def _copies(found: Sequence[Found]) -> dict[Source, Source]:
+    """Clips of files that are met again, such as in an archive beside them, and the first that is the same.
+
+    The folder counts, since it may be the class: the same file in two of them is a fault, which the check tells.
+    """
+    alike: dict[tuple[str, str, int], list[Source]] = defaultdict(list)
+    for file in found:
+        source = file.source
+        folder = source.file.parent.name or source.path.stem if source.member else source.path.absolute().parent.name
+        alike[source.name, folder, file.size].append(source)
+    digests: dict[Source, bytes] = {}
+    copies = {}
+    for sources in alike.values():
+        first: dict[bytes, Source] = {}
+        for source in sources if len(sources) > 1 else ():
+            whole = replace(source, clip="")
+            if whole not in digests:
+                digests[whole] = _digest(whole)
+            if (one := first.setdefault(digests[whole], source)) != source:
+                copies[source] = one
+    return copies
+
+
+def _digest(file: Source) -> bytes:
+    try:
+        return hashlib.blake2b(file.read()).digest()
+    except FormatError:  # which reading its clips will tell
+        return repr(file).encode()
 
 
 def _places(source: Source, known: Format) -> list[str]:
     """Names of the file, of the folders around it, of the zip and of those around that, the nearest first."""
     file = known.name_of(source.file)
-    places = [] if source.name.startswith(file) else [file]
+    places = [] if source.name == file or source.name.startswith(f"{file}_") else [file]
     places += [folder.name for folder in source.file.parents]
     if source.member:
         places += [source.path.stem, *(folder.name for folder in source.path.parents)]
