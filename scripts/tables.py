@@ -22,12 +22,11 @@ from last.bench.significance import paired_bootstrap
 from last.bench.speed import Speed
 from last.bench.speed import markdown as markdown_of_speeds
 from last.config import load_config
-from last.models import family_of
 from last.models.cost import costs
 from last.models.cost import markdown as markdown_of_costs
 from last.pretrained import list_pretrained
 from last.run import scored_on, span_of
-from last.settings import share_of_crop
+from last.settings import is_of_last, share_of_crop
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -93,7 +92,7 @@ def table(chosen: str) -> str:
     found = [
         entry
         for entry in entries(read_records(RESULTS))
-        if family_of(entry.model).startswith("LAST")
+        if is_of_last(entry.model)
         and (
             entry.first["dataset"] == chosen
             or (chosen == "real" and entry.first["dataset"] != "synthetic" and _by_its_recipe(entry.first))

@@ -13,7 +13,7 @@ from last.data.datasets import load_dataset, open_store
 from last.data.protocols import split
 from last.data.store import ClipStore
 from last.data.store_writer import StoreWriter
-from last.evaluate import fingerprint_of
+from last.evaluate import fingerprint_of_part
 from last.lineage import rests_on, seen_tests
 from last.progress import Interrupted, Reporter
 from last.recognizer import Recognizer, build_model, describe
@@ -186,7 +186,7 @@ def test_a_network_of_the_same_protocol_that_tested_other_clips_is_refused(confi
     make_start(config, tmp_path / "trained" / "last.safetensors")
     store = open_store(config)
     tests = split(store, "xview", "nw_ucla")[1]
-    now = fingerprint_of(store.clips["name"][tests], store.clips["label"][tests])
+    now = fingerprint_of_part(store, tests)
     path = str(tmp_path / "trained")
     given = changed(config, **{setting: path if setting == "training__start" else [path]})
     result = {"kind": "accuracy", "top1": 12.5, "test_part": "another"}

@@ -61,7 +61,8 @@ def list_data(*, env: str | None = None) -> None:
         env: machine: local, kaggle or gcp; detected where not given.
     """
     from last.data.datasets import list_datasets
-    from last.data.info import other_stores, packaged_dataset, protocols_for
+    from last.data.info import other_stores, packaged_dataset
+    from last.data.protocols import protocols_for
     from last.data.store import ClipStore, StoreError
 
     for dataset in list_datasets():

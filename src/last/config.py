@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from last.setting_values import ConfigError, convert, nearest, parse_yaml
-from last.settings import SECTIONS, Config, check, full_name
+from last.settings import SECTIONS, Config, check, full_name, is_of_last
 
 _HERE = Path(__file__).resolve().parent
 # Inside a wheel the files lie in the package; in a checkout they lie at its root.
@@ -182,7 +182,7 @@ def load_config(
                 _merge(values, origins, section, keys, file)
                 continue
             name = full_name(str(given.get("model.name") or values["model"].get("name", Config().model.name)))
-            if name.startswith("last_"):
+            if is_of_last(name):
                 _merge(values, origins, "model", keys, file)
             else:
                 _merge({"model": {}}, {}, "model", keys, file)  # for its errors

@@ -15,6 +15,7 @@ from last.data.batches import DeviceClips, Pipeline
 from last.data.feed import Feed, Resident
 from last.data.formats.arrays import load_npz
 from last.data.formats.source import Source
+from last.data.store import ClipStore
 from last.files import write_atomically
 
 BATCH = 64  # clips that are scored at once
@@ -280,6 +281,12 @@ def fingerprint_of(names: np.ndarray, labels: np.ndarray) -> str:
     """A hash of the names, (N,) bytes, and the labels, (N,), of clips in their order."""
     content = b"\0".join(names.tolist()) + labels.astype("<i8").tobytes()
     return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def fingerprint_of_part(store: ClipStore, clips: np.ndarray) -> str:
+    """The fingerprint of some clips of a store, (N,), such as those that a protocol tests."""
+    table = store.clips[clips]
+    return fingerprint_of(table["name"], table["label"])
 
 
 def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from last.data.datasets import open_store
 from last.data.feed import choose_feed
 from last.data.protocols import copied_from_training, split
 from last.data.store import ClipStore
-from last.evaluate import BATCH, Metrics, Scores, fingerprint_of, measure, predict
+from last.evaluate import BATCH, Metrics, Scores, fingerprint_of_part, measure, predict
 from last.models.cost import count_parameters
 from last.progress import Reporter
 from last.recognizer import Recognizer
@@ -70,11 +70,10 @@ def require_same_tests(path: Path, store: ClipStore, tests: np.ndarray, advice: 
         result = read_record(path)
     except RunError:
         return
-    table = store.clips[tests]
-    if result.get("test_part") not in (None, fingerprint_of(table["name"], table["label"])):
+    if result.get("test_part") not in (None, fingerprint_of_part(store, tests)):
         raise RunError(
             f"{path} is of {result['test_clips']} test clips of {result['dataset']} {result['protocol']}, and "
-            f"{store.path} has {len(table)} there now, of other names or labels, some of which may have trained the "
+            f"{store.path} has {len(tests)} there now, of other names or labels, some of which may have trained the "
             f"network; it is kept. Prepare the clips as they were, or {advice}"
         )
 

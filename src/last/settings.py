@@ -30,6 +30,11 @@ def full_name(name: str) -> str:
     return ALIASES.get(plain, plain)
 
 
+def is_of_last(name: str) -> bool:
+    """Whether a network is one of LAST's, by its full name."""
+    return name.startswith("last_")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Which network, and what may vary within it."""

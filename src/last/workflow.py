@@ -18,7 +18,7 @@ from last.data.batches import Pipeline
 from last.data.datasets import Dataset, open_store, require_as_described
 from last.data.feed import Feed, choose_feed
 from last.data.protocols import split, validation_split
-from last.evaluate import BATCH, fingerprint_of, measure, predict
+from last.evaluate import BATCH, fingerprint_of_part, measure, predict
 from last.kernels import accelerate
 from last.lineage import in_words, require_same_tests, require_unchanged, rests_on
 from last.models import Network
@@ -61,7 +61,7 @@ def begin(config: Config, name: str | None, device: torch.device, command: str) 
     teachers = open_teachers(config, store.classes, store.layout, torch.device("cpu"))
     trained: dict[str, Any] = {"start": started.record} if started else {}
     trained |= {"teachers": [teacher.record for teacher in teachers]} if teachers else {}
-    tested = fingerprint_of(store.clips["name"][tests], store.clips["label"][tests])
+    tested = fingerprint_of_part(store, tests)
     require_same_tests(_records(trained), config, tested)
     return Run.create(_folder(config, name), config, provenance.record(command, device) | trained)
 
@@ -221,7 +221,7 @@ def train(
     try:
         made_by = store.meta["provenance"]
         others = rests_on(_records(run.provenance()))
-        tested = fingerprint_of(store.clips["name"][test_part], store.clips["label"][test_part])
+        tested = fingerprint_of_part(store, test_part)
         description = describe(
             config, store.classes, store.layout, made_by.get("columns"), others, tested, made_by.get("cleaning")
         )

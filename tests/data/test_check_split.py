@@ -1,6 +1,7 @@
 """What can be wrong with classes, subjects and protocols is found."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from checked_sets import messages, moving, raw, write_clips
@@ -27,13 +28,18 @@ def test_classes_and_subjects_of_few_clips(tmp_path):
 def test_a_set_of_one_class_is_an_error(tmp_path, stored):
     clips = [Clip(moving(i), f"c{i:02d}", "ntu", 1) for i in range(12)]
     path = write_clips(tmp_path / "s", clips) if stored else tmp_path
-    mine = tmp_path / "mine.yaml"
-    mine.write_text("about: {format: csv, layout: ntu, classes: [class0, class1]}\nrecipe: few_clips")
-    found = check(path, **({} if stored else {"dataset": str(mine)} | raw(tmp_path, *clips)))
+    mine = described(tmp_path, "recipe: few_clips")
+    found = check(path, **({} if stored else {"dataset": mine} | raw(tmp_path, *clips)))
     assert [(f.severity, f.message, f.count, f.example) for f in found if "class" in f.message] == [
         ("error", "clips are all of one class, so there is nothing to tell apart", 12, "'class1'"),
         ("warning", "classes have no clip", 1, "'class0'"),
     ]
+
+
+def described(folder: Path, rest: str, about: str = "classes: [class0, class1]") -> str:
+    """The path of a description, with this in its first line and the rest behind it."""
+    (folder / "mine.yaml").write_text(f"about: {{format: csv, layout: ntu, {about}}}\n{rest}")
+    return str(folder / "mine.yaml")
 
 
 def split_clips() -> list[Clip]:
@@ -73,13 +79,10 @@ def test_a_split_that_leaks_is_found(tmp_path):
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_what_a_description_says_wrongly_is_told_with_the_other_faults(tmp_path, stored):
-    mine = tmp_path / "mine.yaml"
-    mine.write_text(
-        "about: {format: csv, layout: ntu, classes: [class0, class1]}\nrecipe: few_clip\ndata: {protocol: xset}\n"
-        "protocols: {xsub: {train: {subject: [1, 8, 9]}, test: {camera: [7], name: [c19, c20]}}}"
-    )
+    rules = "protocols: {xsub: {train: {subject: [1, 8, 9]}, test: {camera: [7], name: [c19, c20]}}}"
+    mine = described(tmp_path, f"recipe: few_clip\ndata: {{protocol: xset}}\n{rules}")
     clips = split_clips()
-    options = {"dataset": str(mine)} | ({} if stored else raw(tmp_path, *clips))
+    options = {"dataset": mine} | ({} if stored else raw(tmp_path, *clips))
     path = write_clips(tmp_path / "s", clips) if stored else tmp_path
     found = {finding.message: (finding.severity, finding.count, finding.example) for finding in check(path, **options)}
     assert "no training configuration 'few_clip'" in found.pop("settings of the description are wrong")[2]
@@ -95,41 +98,31 @@ def test_what_a_description_says_wrongly_is_told_with_the_other_faults(tmp_path,
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_clips_without_the_id_that_a_protocol_chooses_by_are_told(tmp_path, stored):
-    mine = tmp_path / "mine.yaml"
-    mine.write_text(
-        "about: {format: csv, layout: ntu, classes: [class0, class1]}\nrecipe: few_clips\n"
-        "protocols: {xsub: {train: {subject: [1]}}, xview: {train: {camera: [1]}}}"
-    )
-    clips = [replace(clip, subject=UNKNOWN) if i in (4, 6) else clip for i, clip in enumerate(split_clips())]
     rules = {"xsub": {"train": {"subject": [1]}}, "xview": {"train": {"camera": [1]}}}
+    mine = described(tmp_path, f"recipe: few_clips\nprotocols: {rules}")
+    clips = [replace(clip, subject=UNKNOWN) if i in (4, 6) else clip for i, clip in enumerate(split_clips())]
     path = write_clips(tmp_path / "s", clips, protocols=rules) if stored else tmp_path
-    options = {"dataset": str(mine)} | ({} if stored else raw(tmp_path, *clips))
+    options = {"dataset": mine} | ({} if stored else raw(tmp_path, *clips))
     assert [(f.severity, f.message, f.count, f.example) for f in check(path, **options)] == [
         ("warning", "clips of no known subject neither train nor test under 'xsub'", 2, "c04")
     ]
 
 
 def test_a_description_that_is_right_is_sound(tmp_path):
-    mine = tmp_path / "mine.yaml"
-    mine.write_text(
-        "about: {format: csv, layout: ntu, classes: [class0, class1], title: 2024}\nrecipe: few_clips\n"
-        "data: {protocol: xsub-held1of2}\nprotocols: {xsub: {train: {subject: [1]}}}"
-    )
-    assert check(tmp_path, **raw(tmp_path, *split_clips()), dataset=str(mine)) == []
-    mine.write_text("about: {format: csv, layout: ntu, classes: [class0, class1]}\ndata: {protocol: given}")
+    rest = "recipe: few_clips\ndata: {protocol: xsub-held1of2}\nprotocols: {xsub: {train: {subject: [1]}}}"
+    mine = described(tmp_path, rest, "classes: [class0, class1], title: 2024")
+    assert check(tmp_path, **raw(tmp_path, *split_clips()), dataset=mine) == []
+    mine = described(tmp_path, "data: {protocol: given}")
     listed = [replace(clip, parts=("given/train" if i < 10 else "given/test",)) for i, clip in enumerate(split_clips())]
-    assert check(tmp_path, **raw(tmp_path, *listed), dataset=str(mine)) == []
-    unlisted = messages(tmp_path, **raw(tmp_path, *split_clips()), dataset=str(mine))
+    assert check(tmp_path, **raw(tmp_path, *listed), dataset=mine) == []
+    unlisted = messages(tmp_path, **raw(tmp_path, *split_clips()), dataset=mine)
     advice = "give it one under 'protocols' in its configuration"
     assert unlisted == {"a protocol cannot be followed": (1, f"data set 'mine' has no protocol 'given'; {advice}")}
 
 
 def test_a_section_that_is_none_is_told(tmp_path):
-    mine = tmp_path / "mine.yaml"
-    mine.write_text(
-        "about: {format: csv, layout: ntu, classes: [class0]}\ndata: 3\nprotocols: {xsub: {train: {label: [0]}}}"
-    )
-    found = messages(tmp_path, **raw(tmp_path, *split_clips()), dataset=str(mine))
+    mine = described(tmp_path, "data: 3\nprotocols: {xsub: {train: {label: [0]}}}", "classes: [class0]")
+    found = messages(tmp_path, **raw(tmp_path, *split_clips()), dataset=mine)
     assert found["settings of the description are wrong"] == (
         1,
         f"section 'data' in {mine} holds 3, expected keys with values",

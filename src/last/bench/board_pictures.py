@@ -6,6 +6,7 @@ from statistics import mean, stdev
 from last.bench.scoreboard import Board, macs_of
 from last.models import families, family_of
 from last.report.pareto import ParetoPoint, draw_pareto
+from last.settings import is_of_last
 
 
 def draw_board(board: Board, folder: Path) -> list[Path]:
@@ -30,7 +31,7 @@ def draw_board(board: Board, folder: Path) -> list[Path]:
             if value is not None:
                 scores, family = entry.scores(), family_of(entry.model)
                 deviation = stdev(scores) if len(scores) > 1 else None
-                is_peer = not family.startswith("LAST")
+                is_peer = not is_of_last(entry.model)
                 points.append(ParetoPoint(entry.model, value, mean(scores), deviation, family, is_peer))
         if len(points) > 1:
             drawn.append(folder / f"pareto_{board.dataset}_{board.protocol}_{cost}.png")

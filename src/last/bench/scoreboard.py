@@ -13,12 +13,11 @@ from last.bench.entries import FOLDS, Entry, Record, board_of, entries, spread
 from last.bench.significance import Difference, paired_bootstrap
 from last.config import available, from_dict, load_config
 from last.data.datasets import load_dataset
-from last.models import family_of
 from last.models import settings_of as network_settings
 from last.models.cost import count_macs
 from last.run import span_of
 from last.setting_values import ConfigError
-from last.settings import ModelConfig
+from last.settings import ModelConfig, is_of_last
 
 Verdict = Literal["wins", "loses", "no difference shown", "one seed", "not measured"]
 
@@ -98,7 +97,7 @@ class Board:
         Of several by the recipe, with other settings, that over most seeds counts, and of these the worst.
         """
         found = self.entries.get(model, ())
-        if self.recipe is None or not family_of(model).startswith("LAST"):
+        if self.recipe is None or not is_of_last(model):
             return next(iter(found), None)
         own = [entry for entry in found if entry.first["recipe"] == self.recipe]
         return max(reversed(own), key=lambda entry: len(entry.complete), default=None)

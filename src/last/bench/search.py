@@ -25,7 +25,7 @@ from last.progress import Reporter
 from last.recognizer import choose_device
 from last.run import RunError, read_record
 from last.setting_values import ConfigError
-from last.settings import Config
+from last.settings import Config, is_of_last
 
 # What a recipe is for, and its name, which are no matter of a trial.
 _OUTSIDE = {"model.name", "data.name", "data.path", "data.protocol", "training.recipe"}
@@ -330,7 +330,7 @@ def write_recipe(path: Path, plan: Plan, search: Search, log: Path) -> None:
     """
     config = plan.config(search.chosen.settings)
     of_last = read_yaml(find("training", plan.recipe)).get(OF_LAST) or {}
-    is_last = config.model.name.startswith("last_")
+    is_last = is_of_last(config.model.name)
     sections: dict[str, dict[str, Any]] = {"data": {}, "training": {"recipe": path.stem}}
     for section, values in config.to_dict().items():
         for key, value in values.items():

@@ -15,9 +15,9 @@ from last.data.datasets import Dataset, load_dataset
 from last.data.findings import Finding, Findings
 from last.data.formats import FORMATS, Format, NoSkeletonError, Source, find_clips
 from last.data.formats.columns import UndescribedError, no_description
-from last.data.info import packaged_dataset, protocols_for
+from last.data.info import packaged_dataset
 from last.data.own_rules import require_rules
-from last.data.protocols import no_protocol, whole_of
+from last.data.protocols import no_protocol, protocols_for, whole_of
 from last.data.store import IDS, ClipStore, StoreError
 from last.setting_values import ConfigError
 from last.skeleton import Layout, load_layout

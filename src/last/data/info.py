@@ -8,7 +8,7 @@ import numpy as np
 from last.config import available
 from last.data.clip import UNKNOWN
 from last.data.datasets import list_datasets
-from last.data.protocols import ProtocolError, protocols_of, split
+from last.data.protocols import ProtocolError, protocols_for, split
 from last.data.store import ClipStore
 
 
@@ -55,12 +55,6 @@ def other_stores(data_root: Path) -> list[Path]:
     """The stores in a folder that have no name of a packaged data set, by name."""
     folders = (file.parent for file in data_root.glob("[!.]*/meta.json"))
     return sorted(folder for folder in folders if folder.name not in available("data"))
-
-
-def protocols_for(store: ClipStore, dataset: str) -> list[str]:
-    """Names of the protocols of a data set, and of a store's own rules and lists."""
-    lists = {part.rpartition("/")[0] for part in store.meta["parts"]}
-    return sorted({*protocols_of(dataset), *store.meta["protocols"], *lists})
 
 
 def _ranges(store: ClipStore) -> dict[str, str]:

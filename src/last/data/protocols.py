@@ -134,6 +134,12 @@ def protocols_of(dataset: str) -> tuple[str, ...]:
     return tuple(name.split("/")[1] for name in PROTOCOLS if name.startswith(f"{dataset}/"))
 
 
+def protocols_for(store: ClipStore, dataset: str) -> list[str]:
+    """Names of the protocols of a data set, and of a store's own rules and lists."""
+    lists = {part.rpartition("/")[0] for part in store.meta["parts"]}
+    return sorted({*protocols_of(dataset), *store.meta["protocols"], *lists})
+
+
 def find_protocol(store: ClipStore, protocol: str, dataset: str) -> Protocol:
     """A protocol of a packaged data set, of a person's own configuration, or of the lists that came with the data.
 
@@ -158,10 +164,10 @@ def find_protocol(store: ClipStore, protocol: str, dataset: str) -> Protocol:
             partial(own_rules.trains, own[protocol]),
             partial(own_rules.tests, own[protocol]),
         )
-    lists = {part.rpartition("/")[0] for part in store.meta["parts"]}
-    if protocol in lists:
+    known = protocols_for(store, dataset)
+    if protocol in known:
         return _given(protocol)
-    raise ProtocolError(no_protocol(protocol, dataset, {*protocols_of(dataset), *own, *lists}))
+    raise ProtocolError(no_protocol(protocol, dataset, known))
 
 
 def whole_of(protocol: str) -> str:

@@ -8,7 +8,7 @@ from types import FunctionType
 
 from torch import nn
 
-from last.settings import ALIASES, full_name
+from last.settings import ALIASES, full_name, is_of_last
 from last.skeleton import Layout, load_layout
 
 
@@ -83,7 +83,7 @@ def register(builder: FunctionType) -> FunctionType:
 
 def list_models() -> list[str]:
     """Names of all registered models, LAST's own first."""
-    return sorted(_BUILDERS, key=lambda name: not name.startswith("last_"))
+    return sorted(_BUILDERS, key=lambda name: not is_of_last(name))
 
 
 def canonical_name(name: str) -> str:

@@ -199,7 +199,8 @@ def _clips_of(files: Iterable[Found], known: Format) -> tuple[list[Found], dict[
             found += [replace(file, source=replace(file.source, clip=name)) for name in known.clips(file.source)]
         except FormatError as error:
             unlisted[file.source.path] = error
-    return _told_apart(found, known) if known.takes_reading else found, unlisted
+    may_be_renamed = known.has_columns or known.clips is None
+    return _told_apart(found, known) if known.takes_reading and may_be_renamed else found, unlisted
 
 
 def _told_apart(found: Sequence[Found], known: Format) -> list[Found]:
@@ -210,8 +211,7 @@ def _told_apart(found: Sequence[Found], known: Format) -> list[Found]:
     """
     copies = _copies(found)
     names = {file.source: file.source.name for file in found if file.source not in copies}
-    is_free = known.has_columns or known.clips is None  # to be called otherwise than in the file
-    places = {s: _places(s, known) for s in names if is_free}
+    places = {source: _places(source, known) for source in names}
     while True:
         count = Counter(names.values())
         repeated = [source for source in places if count[names[source]] > 1 and places[source]]
@@ -220,9 +220,11 @@ def _told_apart(found: Sequence[Found], known: Format) -> list[Found]:
         for source in repeated:
             names[source] = f"{places[source].pop(0)}_{names[source]}"
     names |= {copy: names[one] for copy, one in copies.items()}
-    renamed = {source: replace(source, clip=name, inside=source.name) for source, name in names.items()}
     return [
-        file if names[file.source] == file.source.name else replace(file, source=renamed[file.source]) for file in found
+        replace(file, source=replace(file.source, clip=name, inside=file.source.name))
+        if (name := names[file.source]) != file.source.name
+        else file
+        for file in found
     ]
 
 
